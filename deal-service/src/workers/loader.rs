@@ -1,0 +1,153 @@
+//! Keeps the fast stock equal to the ledger: fills it when it is missing, and anew when the sums disagree.
+//!
+//! While holds and payments are under way the two differ for moments, so only a disagreement that stands still
+//! for [`STABLE_MS`] with nothing unconfirmed is believed; or one that the ledger itself has proved by refusing a
+//! hold (a *suspect*), at most once per [`SUSPECT_PAUSE_MS`]. A filling raises the deal's epoch, so holds that were
+//! taken from the old stock are refused by the ledger. See [`crate::fast_stock::fill`] for steps and races.
+
+use super::deals_in_play;
+use crate::app::App;
+use crate::fast_stock::fill::Filled;
+use crate::fast_stock::{Audit, Totals};
+use crate::metric;
+use ledger::Deal;
+use service_kit::clock::now_ms;
+use service_kit::ids::{DealId, RoomId, VisitorId};
+use service_kit::shutdown::Shutdown;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Time between two looks at all deals.
+const EVERY_MS: u64 = 1_000;
+/// How long a disagreement must stand still before it is believed.
+const STABLE_MS: i64 = 5_000;
+/// Shortest time between two fillings on suspicion.
+const SUSPECT_PAUSE_MS: i64 = 2_000;
+
+/// `(available, held, sold)`.
+type Sums = (i64, i64, i64);
+
+#[derive(Default)]
+struct Memory {
+    /// Since when Redis and the ledger disagree in exactly this way.
+    differs: Option<(i64, Sums, Sums)>,
+    filled_at_ms: i64,
+}
+
+struct Loader {
+    app: App,
+    /// Names this process's fillings; they run one after the other.
+    token: String,
+    memory: HashMap<DealId, Memory>,
+}
+
+/// Runs until shutdown.
+pub async fn run(app: App, mut suspects: mpsc::Receiver<DealId>, shutdown: Shutdown) {
+    let mut loader = Loader { app, token: VisitorId::new().as_str().to_owned(), memory: HashMap::new() };
+    loop {
+        loader.look_at_all().await;
+        let next = tokio::time::Instant::now() + Duration::from_millis(EVERY_MS);
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return,
+                () = tokio::time::sleep_until(next) => break,
+                Some(deal) = suspects.recv() => loader.look_at_suspect(deal).await,
+            }
+        }
+    }
+}
+
+impl Loader {
+    async fn look_at_all(&mut self) {
+        let deals = match deals_in_play(&self.app).await {
+            Ok(deals) => deals,
+            Err(error) => {
+                tracing::warn!(%error, "could not read the deals; trying again");
+                return;
+            }
+        };
+        metric::deals_on_sale(&deals.iter().map(|d| d.id).collect::<Vec<_>>());
+        self.memory.retain(|id, _| deals.iter().any(|d| d.id == *id));
+        for deal in deals {
+            if let Err(error) = self.look(&deal, false).await {
+                tracing::warn!(error = %format!("{error:#}"), deal = %deal.id, "could not compare or fill a stock; trying again");
+            }
+        }
+    }
+
+    async fn look_at_suspect(&mut self, deal: DealId) {
+        let filled_at_ms = self.memory.get(&deal).map_or(0, |m| m.filled_at_ms);
+        if now_ms().saturating_sub(filled_at_ms) < SUSPECT_PAUSE_MS {
+            return;
+        }
+        let result = async {
+            match self.app.parts.ledger.deal(deal).await? {
+                Some(deal) => self.look(&deal, true).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = result.await {
+            tracing::warn!(error = %format!("{error:#}"), %deal, "could not look at a suspect stock");
+        }
+    }
+
+    async fn look(&mut self, deal: &Deal, is_suspect: bool) -> anyhow::Result<()> {
+        let room = RoomId::of_deal(deal.id);
+        let audit = self.app.parts.fast.audit(&room).await?;
+        let is_loaded = matches!(audit, Audit::Loaded(_));
+        metric::deal_gauge(metric::PREWARM, deal.id, None, i64::from(is_loaded));
+        let is_over = now_ms() >= deal.ends_at_ms;
+        match audit {
+            Audit::Absent if is_over => Ok(()),
+            Audit::Absent | Audit::Loading => self.fill(deal, None, "missing").await,
+            Audit::Loaded(totals) => match self.judge(deal, totals, is_suspect) {
+                Some(reason) if !is_over => self.fill(deal, Some(totals), reason).await,
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Why the stock must be filled anew, if it must.
+    fn judge(&mut self, deal: &Deal, totals: Totals, is_suspect: bool) -> Option<&'static str> {
+        let redis: Sums = (totals.available, totals.held, totals.sold);
+        let truth: Sums = (deal.available(), deal.held, deal.sold);
+        metric::deal_gauge(metric::DIVERGENCE, deal.id, None, redis.0 - truth.0);
+        let memory = self.memory.entry(deal.id).or_default();
+        if redis == truth && totals.epoch == deal.epoch {
+            memory.differs = None;
+            return None;
+        }
+        // Holds under another epoch are refused one by one: nothing can be sold until it is filled anew.
+        if totals.epoch < deal.epoch {
+            return Some("divergence");
+        }
+        if is_suspect && redis.0 > truth.0 {
+            return Some("refused");
+        }
+        let now = now_ms();
+        match memory.differs {
+            Some((since_ms, r, t)) if (r, t) == (redis, truth) && totals.unconfirmed == 0 => {
+                (now.saturating_sub(since_ms) > STABLE_MS).then_some("divergence")
+            }
+            _ => {
+                memory.differs = Some((now, redis, truth));
+                None
+            }
+        }
+    }
+
+    async fn fill(&mut self, deal: &Deal, seen: Option<Totals>, reason: &'static str) -> anyhow::Result<()> {
+        let filled =
+            self.app.parts.fast.fill(&self.app.parts.ledger, deal.id, seen.map(|t| t.epoch), &self.token).await?;
+        let memory = self.memory.entry(deal.id).or_default();
+        memory.differs = None;
+        if let Filled::Loaded { epoch } = filled {
+            memory.filled_at_ms = now_ms();
+            metrics::counter!(metric::FILLS, "reason" => reason).increment(1);
+            metric::deal_gauge(metric::PREWARM, deal.id, None, 1);
+            tracing::info!(deal = %deal.id, epoch, reason, redis = ?seen, available = deal.available(), held = deal.held, sold = deal.sold, "filled the fast stock from the ledger");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! The deal service on a private Redis and a private PostgreSQL, through its real listener.
+#![allow(missing_docs, reason = "tests are named after what they prove")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failing helper fails its test"
+)]
+
+mod bad_input;
+mod faults;
+mod holds;
+mod model;
+mod orders;
+mod scripts;
+mod shop;
+mod world;

@@ -1,0 +1,114 @@
+//! What the scripts must do, in plain Rust.
+
+use deal_service::fast_stock::{Applied, FastReply};
+use service_kit::ids::{AccountId, OrderId};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum State {
+    Unconfirmed,
+    Held,
+    Sold,
+}
+
+#[derive(Debug, Clone)]
+pub struct Unit {
+    pub account: AccountId,
+    pub key: String,
+    pub quantity: i64,
+    pub lease: u64,
+    pub state: State,
+}
+
+#[derive(Debug)]
+pub struct Model {
+    pub available: i64,
+    pub held: i64,
+    pub sold: i64,
+    pub limit: i64,
+    pub units: BTreeMap<OrderId, Unit>,
+    pub ops: BTreeMap<(AccountId, String), OrderId>,
+    pub bought: BTreeMap<AccountId, i64>,
+    pub inside: BTreeSet<u64>,
+    pub buying: BTreeSet<u64>,
+}
+
+impl Model {
+    pub fn hold(
+        &mut self,
+        order: OrderId,
+        account: AccountId,
+        key: &str,
+        quantity: i64,
+        lease: u64,
+        epoch: i64,
+    ) -> FastReply {
+        let op = (account, key.to_owned());
+        if let Some(prior) = self.ops.get(&op) {
+            return if self.units[prior].quantity == quantity {
+                FastReply::Taken { order: *prior, epoch }
+            } else {
+                FastReply::KeyReused
+            };
+        }
+        let known = self.bought.contains_key(&account);
+        let has = self.bought.get(&account).copied().unwrap_or(0);
+        if has + quantity > self.limit {
+            return FastReply::PerUserLimit { known };
+        }
+        if quantity > self.available {
+            return FastReply::SoldOut { known };
+        }
+        self.available -= quantity;
+        self.held += quantity;
+        self.bought.insert(account, has + quantity);
+        self.ops.insert(op, order);
+        self.units.insert(order, Unit { account, key: key.to_owned(), quantity, lease, state: State::Unconfirmed });
+        if self.inside.remove(&lease) {
+            self.buying.insert(lease);
+        }
+        FastReply::Taken { order, epoch }
+    }
+
+    pub fn confirm(&mut self, order: OrderId) {
+        if let Some(unit) = self.units.get_mut(&order)
+            && unit.state == State::Unconfirmed
+        {
+            unit.state = State::Held;
+        }
+    }
+
+    pub fn settle(&mut self, order: OrderId) -> Applied {
+        let Some(unit) = self.units.get_mut(&order) else { return Applied::Unknown };
+        if unit.state == State::Sold {
+            return Applied::Before;
+        }
+        unit.state = State::Sold;
+        self.held -= unit.quantity;
+        self.sold += unit.quantity;
+        self.inside.remove(&unit.lease);
+        self.buying.remove(&unit.lease);
+        Applied::Done
+    }
+
+    pub fn release(&mut self, order: OrderId, only_unconfirmed: bool) -> Applied {
+        let Some(unit) = self.units.get(&order).cloned() else { return Applied::Unknown };
+        if only_unconfirmed && unit.state != State::Unconfirmed {
+            return Applied::Before;
+        }
+        self.units.remove(&order);
+        self.ops.remove(&(unit.account, unit.key));
+        *self.bought.get_mut(&unit.account).unwrap() -= unit.quantity;
+        self.available += unit.quantity;
+        if unit.state == State::Sold {
+            self.sold -= unit.quantity;
+            return Applied::Done;
+        }
+        self.held -= unit.quantity;
+        let holds_more = self.units.values().any(|u| u.lease == unit.lease && u.state != State::Sold);
+        if !holds_more && self.buying.remove(&unit.lease) {
+            self.inside.insert(unit.lease);
+        }
+        Applied::Done
+    }
+}

@@ -1,0 +1,137 @@
+//! Accounts, sessions, merchants, deals and rooms.
+
+use crate::world::{Answer, Run, World};
+use queue::registry;
+use serde_json::{Value, json};
+use service_kit::clock::now_ms;
+use service_kit::ids::{DealId, RoomId};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_up_sign_in_sign_out() {
+    let w = World::start(Run::Committer).await;
+    let form = json!({"email": "Kim@Example.com", "password": "abc12345!", "name": "김하늘"});
+    let made = w.post("/api/v1/accounts", None, None, form.clone(), None).await;
+    assert_eq!((made.status.as_u16(), made.json()["email"].as_str()), (201, Some("kim@example.com")));
+    assert!(made.json().get("password_hash").is_none());
+    assert_eq!(w.post("/api/v1/accounts", None, None, form, None).await.slug(), "email-taken");
+    let sign_in = async |email: &str, password: &str| {
+        w.post("/api/v1/sessions", None, None, json!({"email": email, "password": password}), None).await
+    };
+    let wrong = sign_in("kim@example.com", "abc12345?").await;
+    let unknown = sign_in("lee@example.com", "abc12345!").await;
+    let odd = sign_in("not an address", "abc12345!").await;
+    assert_eq!((wrong.status.as_u16(), wrong.slug().as_str()), (401, "wrong-credentials"));
+    assert_eq!((&wrong.bytes, &wrong.bytes), (&unknown.bytes, &odd.bytes), "the answer does not tell who exists");
+    let session = sign_in(" KIM@example.com", "abc12345!").await;
+    assert_eq!(session.status, 201);
+    let cookie = session.headers["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.starts_with("fg_session=") && cookie.contains("HttpOnly"));
+    let token = session.json()["token"].as_str().unwrap().to_owned();
+    for (name, value) in [("authorization", format!("Bearer {token}")), ("cookie", format!("fg_session={token}"))] {
+        let orders = w.http.get(format!("{}/api/v1/orders", w.url)).header(name, value).send().await.unwrap();
+        assert_eq!(orders.status(), 200);
+    }
+    let out = Answer::of(w.http.delete(format!("{}/api/v1/sessions", w.url)).send().await.unwrap()).await;
+    assert_eq!(out.status, 204);
+    assert!(out.headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+}
+
+fn new_deal() -> Value {
+    json!({
+        "title": "Shoes", "price": {"minor": 12_900, "currency": "KRW"}, "stock": 50, "per_user_limit": 2,
+        "starts_at_ms": now_ms() - 1_000, "ends_at_ms": now_ms() + 3_600_000, "admission": {"rate_per_s": 10, "inside_max": 100},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merchant_makes_a_deal_and_it_sells() {
+    let w = World::start(Run::All).await;
+    let api_key = "sk_live_0123456789abcdef";
+    let hash: [u8; 32] =
+        sha2::Digest::finalize(sha2::Digest::chain_update(<sha2::Sha256 as sha2::Digest>::new(), api_key)).into();
+    w.ledger.create_api_key(w.merchant, &hash, "sk_live_0123", now_ms()).await.unwrap();
+    let post = async |bearer: &str, key: Option<&str>, body: &Value| {
+        let mut request = w.http.post(format!("{}/api/v1/deals", w.url)).bearer_auth(bearer).json(body);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let body = new_deal();
+    assert_eq!(post("sk_live_wrong", Some("d"), &body).await.slug(), "not-signed-in");
+    assert_eq!(
+        post(&w.token(w.person().await), Some("d"), &body).await.slug(),
+        "not-signed-in",
+        "shoppers do not sell"
+    );
+    assert_eq!(post(api_key, None, &body).await.slug(), "idempotency-key-missing");
+    let made = post(api_key, Some("d"), &body).await;
+    assert_eq!(made.status, 201, "{}", made.json());
+    let deal: DealId = made.json()["id"].as_str().unwrap().parse().unwrap();
+    for (field, value) in [
+        ("room", json!(format!("deal-{deal}"))),
+        ("available", json!(50)),
+        ("state", json!("open")),
+        ("sold", json!(0)),
+    ] {
+        assert_eq!(made.json()[field], value);
+    }
+    assert_eq!(post(api_key, Some("d"), &body).await.bytes, made.bytes, "a replay is the same bytes");
+    let mut other = body.clone();
+    other["stock"] = json!(51);
+    assert_eq!(post(api_key, Some("d"), &other).await.slug(), "idempotency-key-reused");
+    let listed = w.get("/api/v1/deals", None).await.json();
+    assert_eq!(
+        (listed["data"][0]["id"].as_str(), listed["has_more"].as_bool()),
+        (Some(deal.to_string().as_str()), Some(false))
+    );
+    assert_eq!(w.get(&format!("/api/v1/deals/{deal}"), None).await.status, 200);
+    w.eventually("it is loaded", async || w.totals(deal).await.is_some()).await;
+    assert_eq!(w.hold(deal, w.person().await, "k", 2).await.status, 201);
+    w.settled_at(deal, 48, 2, 0).await;
+    w.eventually("readers see it within a second or two", async || {
+        w.get(&format!("/api/v1/deals/{deal}"), None).await.json()["held"] == 2
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_deal_gets_a_room_and_the_operator_keeps_the_last_word() {
+    let w = World::start(Run::All).await;
+    let deal = w.deal(5, 5).await;
+    let find = async || {
+        let rooms = registry::fetch(&w.redis, 0).await.unwrap().map(|(_, rooms)| rooms).unwrap_or_default();
+        rooms.into_iter().find(|r| r.room == RoomId::of_deal(deal))
+    };
+    w.eventually("the room is published", async || find().await.is_some()).await;
+    let room = find().await.unwrap();
+    assert_eq!(
+        (room.enter_path.as_str(), room.stock_aware, room.rate_per_s),
+        (format!("/deals/{deal}/buy").as_str(), true, 100)
+    );
+    let changed = queue::settings::RoomSettings { paused: true, rate_per_s: 3, notice: Some("soon".into()), ..room };
+    registry::publish(&w.redis, &changed).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    assert_eq!(find().await.unwrap(), changed);
+    w.redis.command("FLUSHALL", &["SYNC"]).await.unwrap();
+    w.eventually("the room comes back", async || find().await.is_some()).await;
+    assert_eq!(find().await.unwrap(), changed, "with what the operator had said");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_do_not_reach_postgresql_one_by_one() {
+    let w = std::sync::Arc::new(World::start(Run::Committer).await);
+    let deal = w.deal(5, 5).await;
+    assert_eq!(w.get(&format!("/api/v1/deals/{deal}"), None).await.status, 200);
+    // With the row locked away every query would wait; answers still come.
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let w = w.clone();
+            tokio::spawn(async move { w.get(&format!("/api/v1/deals/{deal}"), None).await.status.as_u16() })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), 200);
+    }
+    assert_eq!(w.get(&format!("/api/v1/deals/{}", DealId::new()), None).await.slug(), "not-found");
+}

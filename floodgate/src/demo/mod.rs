@@ -1,0 +1,136 @@
+//! `floodgate demo`: a whole sale with a synthetic crowd on private stores, and its verdict.
+//!
+//! Steps, each with its undo: start the house (stop it) → merchant, accounts, deal (the stores are
+//! wiped at the next demo) → the crowd, while planned kills happen → wait for the last orders →
+//! evidence → report. Whatever fails, the house is stopped.
+
+mod behaviour;
+mod client;
+mod crowd;
+mod facts;
+mod history;
+mod live;
+mod plan;
+mod progress;
+mod purchase;
+mod report;
+mod scene;
+mod shopper;
+
+use crate::cli::{DemoArgs, Kill};
+use crate::commands::verify;
+use crate::launcher::house::House;
+use crate::launcher::up;
+use crate::output;
+use plan::Plan;
+use report::{Evidence, Report};
+use scene::Scene;
+use service_kit::clock;
+use service_kit::redis::Redis;
+use service_kit::shutdown::{self, Shutdown};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for the last orders: a hold's life, and time for payments to be resolved.
+const PATIENCE_MS: u64 = 60_000;
+/// A child that is just being restarted is killed as soon as it runs, if it does within this time.
+const KILL_TRIES: u32 = 40;
+
+/// Runs the demo.
+///
+/// # Errors
+/// When something cannot be started or does not answer; then nothing is left running.
+pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::on_signal();
+    let plan = Plan::new(&args);
+    if u64::from(plan.shoppers) < u64::from(plan.stock) * 2 {
+        output::note("fewer than two shoppers per unit: the deal may not sell out, and the verdict will say so");
+    }
+    let mut house = House::prepare(&args.dir.join("demo"), true, &plan::choices()).await?;
+    output::note("starting Redis, PostgreSQL and every role …");
+    let result = tokio::select! {
+        biased;
+        result = Box::pin(show(&mut house, &args, plan, &stop)) => result,
+        () = stop.requested() => Ok(ExitCode::FAILURE),
+    };
+    output::note("stopping …");
+    house.stop().await;
+    result
+}
+
+async fn show(house: &mut House, args: &DemoArgs, plan: Plan, stop: &Shutdown) -> anyhow::Result<ExitCode> {
+    house.start().await?;
+    output::note(&up::table(&house.board.snapshot().await));
+    let ledger = house.ledger().await?;
+    let scene = Arc::new(Box::pin(scene::set(house, &ledger, &plan)).await?);
+    output::note(&format!("deal      {}/deals/{}", scene.gate, scene.deal));
+    let Plan { shoppers, stock, rate_per_s, inside_max, seed, .. } = plan;
+    output::note(&format!(
+        "{shoppers} shoppers, {stock} units, {rate_per_s} called per second, at most {inside_max} inside, seed {seed}"
+    ));
+
+    let seen = {
+        let crowd = crowd::run(scene.clone(), plan);
+        let kills = futures::future::join_all(args.kill.iter().map(|kill| strike(house, &scene, kill)));
+        let sale = async { tokio::join!(crowd, kills).0 };
+        let show = live::show(&scene);
+        let (sale, show) = (std::pin::pin!(sale), std::pin::pin!(show));
+        match futures::future::select(sale, show).await {
+            futures::future::Either::Left((seen, _)) => seen,
+            futures::future::Either::Right((never, _)) => match never {},
+        }
+    };
+    let sale_ms = clock::now_ms().saturating_sub(scene.starts_at_ms);
+    output::note("the crowd has gone home; checking …");
+    let facts = facts::collect(house, scene.deal, PATIENCE_MS).await?;
+    let redis = match house.settings()?.redis {
+        Some(config) => Some(Redis::connect(&config).await?),
+        None => None,
+    };
+    let audit = verify::audit(&ledger, redis.as_ref()).await?;
+    let report = report::report(Evidence {
+        stock: i64::from(plan.stock),
+        orders: facts.orders,
+        payments: facts.payments,
+        provider: facts.provider,
+        turns: seen.turns,
+        crowd: seen.counts,
+        audit,
+        seconds: sale_ms as f64 / 1_000.0,
+        seed: plan.seed,
+    });
+    tell(&report, args.json)?;
+    if args.once {
+        return Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    output::note(&format!("still up: {}/   (Ctrl-C stops everything)", scene.gate));
+    stop.requested().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        output::data(&serde_json::to_string(report)?);
+    } else {
+        output::data(&report.table());
+    }
+    for why in &report.failed {
+        output::note(&format!("check failed: {why}"));
+    }
+    Ok(())
+}
+
+/// kill -9 of one child at its moment.
+async fn strike(house: &House, scene: &Scene, kill: &Kill) {
+    let pause_ms =
+        scene.starts_at_ms.saturating_sub(clock::now_ms()).saturating_add(i64::try_from(kill.after_ms).unwrap_or(0));
+    tokio::time::sleep(Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0))).await;
+    for _ in 0..KILL_TRIES {
+        if house.kill(&kill.role) {
+            output::note(&format!("kill -9 {}", kill.role));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

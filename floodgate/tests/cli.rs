@@ -1,0 +1,117 @@
+//! The command line itself: help, exit codes, and what needs no store.
+
+use std::io::Write as _;
+use std::process::{Command, Output};
+
+fn floodgate(args: &[&str]) -> Output {
+    // An empty directory: no `.floodgate/floodgate.toml` of a developer is picked up.
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_floodgate")).args(args).current_dir(folder.path()).output().unwrap()
+}
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn every_help_has_examples_and_fits_80_columns() {
+    let commands: &[&[&str]] = &[
+        &["proxy"],
+        &["deal-service"],
+        &["payment-adapter"],
+        &["payment-simulator"],
+        &["migrate"],
+        &["up"],
+        &["demo"],
+        &["merchant"],
+        &["merchant", "create"],
+        &["key"],
+        &["key", "create"],
+        &["verify"],
+        &["healthcheck"],
+        &[],
+    ];
+    for command in commands {
+        for flag in ["--help", "-h"] {
+            let output = floodgate(&[command, &[flag][..]].concat());
+            let help = text(&output.stdout);
+            assert!(output.status.success() && help.contains("Examples:"), "{command:?} {flag}: {help}");
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{command:?} {flag}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_is_2_and_no_arguments_show_help() {
+    assert_eq!(floodgate(&["sell-everything"]).status.code(), Some(2));
+    assert_eq!(floodgate(&["demo", "--stock", "0"]).status.code(), Some(2));
+    assert_eq!(floodgate(&["demo", "--kill", "shop@1"]).status.code(), Some(2));
+    let nothing = floodgate(&[]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(text(&nothing.stderr).contains("Usage:"));
+}
+
+#[test]
+fn a_typo_is_answered_with_a_suggestion() {
+    let output = floodgate(&["prxy"]);
+    assert!(text(&output.stderr).contains("'proxy'"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_wrong_configuration_is_64_and_one_line_names_the_field() {
+    let gate = "[gate]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\npublic_url = \"http://127.0.0.1:1\"\n\
+                cookie_secure = false\nupstreams = [{ name = \"shop\", address = \"127.0.0.1:1\" }]\n\
+                routes = [{ path = \"/*\", upstream = \"shop\" }]\n";
+    let stores =
+        "[keys]\nring = [\"k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"]\n[redis]\nurl = \"redis://127.0.0.1:1\"\n";
+    let cases: &[(&str, String, &str)] = &[
+        ("proxy", String::new(), "keys"),
+        ("proxy", gate.to_owned(), "keys"),
+        ("proxy", format!("{stores}{gate}colour = \"red\"\n"), "colour"),
+        ("proxy", format!("{stores}{gate}threads = 0\n"), "gate.threads"),
+        ("proxy", format!("{stores}{gate}threads = \"many\"\n"), "gate.threads"),
+        ("proxy", format!("[keys]\nring = []\n{gate}"), "keys.ring"),
+        ("deal-service", stores.to_owned(), "postgres"),
+        ("payment-adapter", "[postgres]\nurl = \"host=/nowhere\"\n".to_owned(), "payment_adapter"),
+        ("payment-simulator", "[payment_simulator]\nlisten = \"here\"\n".to_owned(), "payment_simulator"),
+        ("migrate", String::new(), "postgres"),
+        ("verify", "[postgres]\n".to_owned(), "postgres"),
+        ("migrate", "[nothing]\n".to_owned(), "nothing"),
+    ];
+    for (command, config, field) in cases {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.as_bytes()).unwrap();
+        let output = floodgate(&[command, "--config", file.path().to_str().unwrap()]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{command} {field}: {message}");
+        assert!(message.contains(field) && message.trim_end().lines().count() == 1, "{command} {field}: {message}");
+    }
+    assert_eq!(floodgate(&["verify", "--config", "/does/not/exist.toml"]).status.code(), Some(64));
+}
+
+#[test]
+fn a_check_binds_and_connects_nothing() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"[payment_simulator]\nlisten = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n").unwrap();
+    let output = floodgate(&["payment-simulator", "--check", "--config", file.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("127.0.0.1:1"));
+}
+
+#[test]
+fn keys_are_fresh_and_named() {
+    let (one, other) = (floodgate(&["key", "create"]), floodgate(&["key", "create"]));
+    let key = text(&one.stdout);
+    assert!(one.status.success() && key.starts_with("k1:") && key.trim().len() == 46, "{key}");
+    assert_ne!(one.stdout, other.stdout);
+    assert!(text(&floodgate(&["key", "create", "--id", "2026b"]).stdout).starts_with("2026b:"));
+    assert_eq!(floodgate(&["key", "create", "--id", "with space"]).status.code(), Some(64));
+}
+
+#[test]
+fn nobody_at_the_admin_port_is_unhealthy() {
+    let output = floodgate(&["healthcheck", "--admin", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("does not answer"));
+}

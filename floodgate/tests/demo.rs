@@ -1,0 +1,192 @@
+//! A whole sale through the real executable: exact, also when roles and stores are killed in the
+//! middle of it; and nothing is left running.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// One run of `demo --once --json` in a directory of its own.
+struct Run {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+    /// Every process id that `state.json` ever showed.
+    pids: BTreeSet<u64>,
+}
+
+impl Run {
+    fn start(args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+            .args(["demo", "--once", "--json", "--dir"])
+            .arg(folder.path())
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { folder, child: Some(child), pids: BTreeSet::new() }
+    }
+
+    fn state(&self) -> Option<Value> {
+        serde_json::from_slice(&std::fs::read(self.folder.path().join("demo/state.json")).ok()?).ok()
+    }
+
+    fn look(&mut self) -> Option<Value> {
+        let state = self.state()?;
+        self.pids.extend(state["roles"].as_array()?.iter().filter_map(|role| role["pid"].as_u64()));
+        Some(state)
+    }
+
+    /// Waits until all six children have been seen.
+    fn wait_for_house(&mut self) {
+        for _ in 0..1_200 {
+            if self.look().is_some_and(|state| state["roles"].as_array().is_some_and(|roles| roles.len() == 6)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the house did not start: {:?}", self.child.take().map(|mut child| child.kill()));
+    }
+
+    fn finish(&mut self) -> Output {
+        let mut child = self.child.take().unwrap();
+        // Read the pipes on the side, so that the pids can be collected meanwhile.
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let read = |mut pipe: Box<dyn std::io::Read + Send>| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                pipe.read_to_end(&mut bytes).map(|_| bytes).unwrap_or_default()
+            })
+        };
+        let (out, err) = (read(Box::new(out)), read(Box::new(err)));
+        let status = loop {
+            self.look();
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+    }
+
+    fn assert_nothing_runs(&self) {
+        assert!(self.pids.len() >= 6, "six children were seen: {:?}", self.pids);
+        for pid in &self.pids {
+            let process = PathBuf::from(format!("/proc/{pid}"));
+            assert!(!process.exists() || !is_ours(&process), "process {pid} still runs");
+        }
+    }
+}
+
+/// Process ids are given again; only one of our programs counts as left over.
+fn is_ours(process: &Path) -> bool {
+    let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
+    ["floodgate", "redis-server", "postgres"].contains(&name.trim())
+}
+
+fn assert_exact(run: &mut Run, shoppers: u64, stock: u64) -> Value {
+    let output = run.finish();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stdout.trim().lines().count(), 1, "one object on standard output: {stdout}\n{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(output.status.success(), "{report:#}\n{stderr}");
+    for (field, expected) in [
+        ("shoppers", shoppers),
+        ("stock", stock),
+        ("sold", stock),
+        ("paid", stock),
+        ("oversold", 0),
+        ("undersold", 0),
+        ("inversions", 0),
+        ("double_charges", 0),
+    ] {
+        assert_eq!(report[field], expected, "{field}: {report:#}\n{stderr}");
+    }
+    assert_eq!(report["audit"], "clean", "{report:#}");
+    run.assert_nothing_runs();
+    report
+}
+
+#[test]
+fn a_sale_is_exact() {
+    let mut run = Run::start(&["--shoppers", "300", "--stock", "30", "--seed", "1"]);
+    let report = assert_exact(&mut run, 300, 30);
+    for field in ["joined", "called", "claimed", "held", "released", "wait_seconds", "eta_error", "seconds"] {
+        assert!(!report[field].is_null(), "{field}: {report:#}");
+    }
+    assert_eq!(run.state().unwrap()["running"], false);
+}
+
+#[test]
+fn a_sale_is_exact_while_roles_and_stores_are_killed() {
+    let kills = [
+        "--kill",
+        "deal-service@0.7",
+        "--kill",
+        "payment-adapter@1.2",
+        "--kill",
+        "proxy@2",
+        "--kill",
+        "redis@3.2",
+        "--kill",
+        "postgres@5",
+    ];
+    let mut run =
+        Run::start(&[&["--shoppers", "300", "--stock", "60", "--rate-per-s", "8", "--seed", "2"], &kills[..]].concat());
+    let report = assert_exact(&mut run, 300, 60);
+    let state = run.state().unwrap();
+    for role in state["roles"].as_array().unwrap() {
+        let expected = role["name"] != "payment-simulator";
+        assert_eq!(role["restarts"].as_u64().unwrap() > 0, expected, "{role}: {report:#}");
+    }
+}
+
+#[test]
+fn children_do_not_outlive_a_killed_launcher() {
+    let mut run = Run::start(&["--shoppers", "50", "--stock", "5", "--opens-in-s", "60"]);
+    run.wait_for_house();
+    let mut child = run.child.take().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for _ in 0..100 {
+        if run.pids.iter().all(|pid| !is_ours(&PathBuf::from(format!("/proc/{pid}")))) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    run.assert_nothing_runs();
+}
+
+#[test]
+fn ctrl_c_stops_everything_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        .args(["up", "--json", "--dir"])
+        .arg(folder.path().join("demo"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let mut run = Run { folder, child: Some(child), pids: BTreeSet::new() };
+    run.wait_for_house();
+    // Ready means: the gate answers.
+    let gate = run.state().unwrap()["gate_url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    for _ in 0..400 {
+        if std::net::TcpStream::connect(&gate).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+    let output = run.finish();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        !String::from_utf8_lossy(&output.stderr).contains("starting it again"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    run.assert_nothing_runs();
+}

@@ -1,0 +1,147 @@
+//! The final gate: winners of the fast gate become orders, many in one commit.
+
+use crate::pool::{id, int, text};
+use crate::{Ledger, LedgerError, Order};
+use service_kit::ids::{AccountId, DealId, OrderId};
+use service_kit::money::Money;
+
+/// A winner of the fast gate.
+#[derive(Debug, Clone)]
+pub struct NewHold {
+    /// The order's id, made before the fast gate.
+    pub order: OrderId,
+    /// Which deal.
+    pub deal: DealId,
+    /// For whom.
+    pub account: AccountId,
+    /// The shopper's number in the waiting room.
+    pub lease_number: i64,
+    /// Units.
+    pub quantity: i64,
+    /// Price × quantity, compared with the deal's price again in SQL.
+    pub amount: Money,
+    /// The shopper's `Idempotency-Key`.
+    pub idempotency_key: String,
+    /// SHA-256 of the request.
+    pub fingerprint: [u8; 32],
+    /// When the hold ends unless a payment has begun.
+    pub hold_expires_at_ms: i64,
+    /// After this instant the fast gate may have given the units away: too late to commit.
+    pub confirm_by_ms: i64,
+    /// Epoch of the fast stock that the units were taken from.
+    pub epoch: i64,
+    /// For logs.
+    pub trace_id: String,
+}
+
+/// What the final gate said. Everything but `Placed` and `Existing` means: give the units back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HoldOutcome {
+    /// The order exists now.
+    Placed(Order),
+    /// The order existed before (same key, same request); its id may differ from the one offered.
+    Existing(Order),
+    /// The key was used for another request.
+    KeyReused,
+    /// Not enough units.
+    SoldOut,
+    /// The person's limit is reached.
+    PerUserLimit,
+    /// Outside the deal's time.
+    NotOpen,
+    /// The fast stock was filled anew in between, or the deal is unknown.
+    WrongEpoch,
+    /// It came too late.
+    Expired,
+    /// Price or currency differ from the deal's.
+    WrongAmount,
+}
+
+impl Ledger {
+    /// Commits `holds` in one transaction and answers in the same order.
+    ///
+    /// # Errors
+    /// On [`LedgerError::Unknown`] it may have been committed: ask for the orders by their ids.
+    /// On every other error nothing was.
+    pub async fn place_holds(&self, holds: &[NewHold], now_ms: i64) -> Result<Vec<HoldOutcome>, LedgerError> {
+        let entries: Vec<serde_json::Value> = holds
+            .iter()
+            .map(|h| {
+                serde_json::json!({
+                    "order": h.order, "deal": h.deal, "account": h.account, "lease": h.lease_number,
+                    "quantity": h.quantity, "amount": h.amount.minor(), "currency": h.amount.currency().code(),
+                    "key": h.idempotency_key, "fingerprint": hex(&h.fingerprint), "expires": h.hold_expires_at_ms,
+                    "confirm_by": h.confirm_by_ms, "epoch": h.epoch, "trace": h.trace_id,
+                })
+            })
+            .collect();
+        let mut client = self.client().await?;
+        let tx = client.transaction().await?;
+        let rows = tx
+            .query(
+                "SELECT n, outcome, existing FROM place_holds($1, $2)",
+                &[&serde_json::Value::Array(entries), &now_ms],
+            )
+            .await?;
+        // A deal that does not exist gives no row.
+        let mut outcomes = vec![HoldOutcome::WrongEpoch; holds.len()];
+        for row in &rows {
+            let index = usize::try_from(int(row, "n")? - 1).map_err(|e| LedgerError::Shape(e.to_string()))?;
+            let (Some(hold), Some(slot)) = (holds.get(index), outcomes.get_mut(index)) else {
+                return Err(LedgerError::Shape("place_holds answered for an entry that was not asked".into()));
+            };
+            *slot = match text(row, "outcome")?.as_str() {
+                "placed" => HoldOutcome::Placed(Order::placed(hold, now_ms)),
+                "existing" => {
+                    let found = OrderId(id(row, "existing")?);
+                    let order = crate::order::read(&tx, found).await?;
+                    HoldOutcome::Existing(order.ok_or_else(|| LedgerError::Shape("the existing order is gone".into()))?)
+                }
+                "key_reused" => HoldOutcome::KeyReused,
+                "sold_out" => HoldOutcome::SoldOut,
+                "per_user_limit" => HoldOutcome::PerUserLimit,
+                "not_open" => HoldOutcome::NotOpen,
+                "wrong_epoch" => HoldOutcome::WrongEpoch,
+                "expired" => HoldOutcome::Expired,
+                "wrong_amount" => HoldOutcome::WrongAmount,
+                other => return Err(LedgerError::Shape(format!("place_holds answered {other}"))),
+            };
+        }
+        tx.commit().await?;
+        Ok(outcomes)
+    }
+
+    /// Releases up to `limit` holds whose time is over and answers their ids. Several processes may do it at once.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn expire_holds(&self, now_ms: i64, limit: i64) -> Result<Vec<OrderId>, LedgerError> {
+        let client = self.client().await?;
+        let due = client
+            .query(
+                "SELECT id FROM orders WHERE state = 'held' AND hold_expires_at_ms <= $1 ORDER BY hold_expires_at_ms LIMIT $2",
+                &[&now_ms, &limit],
+            )
+            .await?;
+        let mut released = Vec::new();
+        for row in &due {
+            let order = id(row, "id")?;
+            // Only from `held`: a payment that began in between keeps the units.
+            let done = client
+                .query_one("SELECT release_order($1, ARRAY['held'], 'hold_expired', $2) AS done", &[&order, &now_ms])
+                .await?;
+            if done.get("done") {
+                released.push(OrderId(order));
+            }
+        }
+        Ok(released)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    })
+}

@@ -1,0 +1,185 @@
+//! Connections to PostgreSQL, migrations, and the errors that a caller must tell apart.
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use serde::Deserialize;
+use std::time::Duration;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{NoTls, Row};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Section `[postgres]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PgConfig {
+    /// `host=… user=… dbname=…` or `postgres://…`.
+    pub url: String,
+    /// Connections per process.
+    #[serde(default = "default_connections")]
+    pub connections: usize,
+}
+
+fn default_connections() -> usize {
+    8
+}
+
+/// PostgreSQL did not do what was asked, or nobody knows whether it did.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Nothing was done: no connection could be had. Safe to repeat.
+    #[error("PostgreSQL does not answer: {0}")]
+    Unavailable(String),
+    /// The connection was lost on the way: it may have been done. Ask by id.
+    #[error("the connection to PostgreSQL was lost: {0}")]
+    Unknown(String),
+    /// A constraint, trigger or type said no. Nothing was done.
+    #[error("PostgreSQL refused: {0}")]
+    Refused(String),
+    /// Two transactions collided (deadlock, serialisation, lock time-out). Nothing was done; safe to repeat.
+    #[error("the transaction collided with another: {0}")]
+    Collision(String),
+    /// The settings cannot be used.
+    #[error("`postgres.url`: {0}")]
+    Config(String),
+    /// A row holds what this version does not know.
+    #[error("unexpected row: {0}")]
+    Shape(String),
+}
+
+impl LedgerError {
+    /// Whether nothing was done and the same call may be made again.
+    pub fn is_safe_to_retry(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Collision(_))
+    }
+}
+
+impl From<tokio_postgres::Error> for LedgerError {
+    fn from(e: tokio_postgres::Error) -> Self {
+        let Some(db) = e.as_db_error() else {
+            return if e.is_closed()
+                || e.to_string().contains("communicating")
+                || std::error::Error::source(&e).is_some_and(|s| s.is::<std::io::Error>())
+            {
+                Self::Unknown(e.to_string())
+            } else {
+                Self::Shape(e.to_string())
+            };
+        };
+        let text = format!("{} ({})", db.message(), db.constraint().or(db.table()).unwrap_or(db.code().code()));
+        match *db.code() {
+            SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::T_R_SERIALIZATION_FAILURE
+            | SqlState::LOCK_NOT_AVAILABLE
+            | SqlState::QUERY_CANCELED => Self::Collision(text),
+            SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => Self::Unknown(text),
+            SqlState::TOO_MANY_CONNECTIONS => Self::Unavailable(text),
+            _ => Self::Refused(text),
+        }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for LedgerError {
+    fn from(e: deadpool_postgres::PoolError) -> Self {
+        Self::Unavailable(e.to_string())
+    }
+}
+
+/// The ledger: a pool of connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    pool: Pool,
+    pub(crate) settings: tokio_postgres::Config,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ledger")
+    }
+}
+
+impl Ledger {
+    /// Prepares the pool. Connects lazily: a missing PostgreSQL shows at the first call.
+    ///
+    /// # Errors
+    /// [`LedgerError::Config`] when the address cannot be read.
+    pub async fn connect(config: &PgConfig) -> Result<Self, LedgerError> {
+        let mut settings: tokio_postgres::Config =
+            config.url.parse().map_err(|e: tokio_postgres::Error| LedgerError::Config(e.to_string()))?;
+        settings
+            .connect_timeout(Duration::from_secs(2))
+            .keepalives_idle(Duration::from_secs(10))
+            .tcp_user_timeout(Duration::from_secs(10))
+            .application_name("floodgate")
+            .options("-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000 -c client_min_messages=warning");
+        let manager = Manager::from_config(
+            settings.clone(),
+            NoTls,
+            ManagerConfig { recycling_method: RecyclingMethod::Verified },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(config.connections.clamp(1, 64))
+            .runtime(Runtime::Tokio1)
+            .create_timeout(Some(Duration::from_secs(2)))
+            .recycle_timeout(Some(Duration::from_secs(1)))
+            .wait_timeout(Some(Duration::from_secs(3)))
+            .build()
+            .map_err(|e| LedgerError::Config(e.to_string()))?;
+        Ok(Self { pool, settings })
+    }
+
+    /// Brings the schema up to date. Safe to run from several processes at once.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer or a migration fails (it is rolled back).
+    pub async fn migrate(&self) -> Result<(), LedgerError> {
+        let mut client = self.client().await?;
+        // One migrator at a time; the lock goes with the session.
+        client.batch_execute("SELECT pg_advisory_lock(4601)").await?;
+        let result = embedded::migrations::runner().run_async(&mut **client).await;
+        client.batch_execute("SELECT pg_advisory_unlock(4601)").await?;
+        result.map(|_| ()).map_err(|e| LedgerError::Refused(e.to_string()))
+    }
+
+    /// Whether PostgreSQL answers now.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        self.client().await?.simple_query("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// `(in use, waiting for one)` of the pool, for gauges.
+    pub fn pool_usage(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        (status.size.saturating_sub(status.available), status.waiting)
+    }
+
+    pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
+        Ok(self.pool.get().await?)
+    }
+}
+
+/// A column as an `i64` that SQL keeps non-negative.
+pub(crate) fn int(row: &Row, column: &str) -> Result<i64, LedgerError> {
+    row.try_get(column).map_err(|e| LedgerError::Shape(e.to_string()))
+}
+
+pub(crate) fn text(row: &Row, column: &str) -> Result<String, LedgerError> {
+    row.try_get(column).map_err(|e| LedgerError::Shape(e.to_string()))
+}
+
+pub(crate) fn opt_text(row: &Row, column: &str) -> Result<Option<String>, LedgerError> {
+    row.try_get(column).map_err(|e| LedgerError::Shape(e.to_string()))
+}
+
+pub(crate) fn id(row: &Row, column: &str) -> Result<uuid::Uuid, LedgerError> {
+    row.try_get(column).map_err(|e| LedgerError::Shape(e.to_string()))
+}
+
+pub(crate) fn money(row: &Row, amount_column: &str) -> Result<service_kit::money::Money, LedgerError> {
+    let currency = text(row, "currency")?.parse().map_err(|e| LedgerError::Shape(format!("{e}")))?;
+    service_kit::money::Money::new(int(row, amount_column)?, currency).map_err(|e| LedgerError::Shape(e.to_string()))
+}

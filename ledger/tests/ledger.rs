@@ -1,0 +1,422 @@
+//! The final gate and the states of orders on a real PostgreSQL.
+
+use ledger::*;
+use service_kit::clock::now_ms;
+use service_kit::ids::*;
+use service_kit::money::{Currency, Money};
+use service_kit::private_store::{PrivatePostgres, ScratchDir};
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::OnceCell;
+
+struct Server {
+    postgres: PrivatePostgres,
+    _dir: ScratchDir,
+}
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A fresh database on the one server of this test process.
+async fn ledger() -> Ledger {
+    ledger_and_url().await.0
+}
+
+async fn ledger_and_url() -> (Ledger, String) {
+    let server = SERVER
+        .get_or_init(|| async {
+            let dir = ScratchDir::new().unwrap();
+            let postgres = PrivatePostgres::start(&dir.path().join("pg")).await.unwrap();
+            Server { postgres, _dir: dir }
+        })
+        .await;
+    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    server.postgres.ensure_database(&name).await.unwrap();
+    let url = server.postgres.url_of(&name);
+    let ledger = Ledger::connect(&PgConfig { url: url.clone(), connections: 8 }).await.unwrap();
+    ledger.migrate().await.unwrap();
+    (ledger, url)
+}
+
+fn idem(key: &str, fingerprint: u8) -> Idem {
+    Idem { actor: "test".into(), key: key.into(), fingerprint: [fingerprint; 32] }
+}
+
+fn saved<T>(_: &T) -> Saved {
+    Saved { status: 201, body: b"made".to_vec() }
+}
+
+async fn deal(ledger: &Ledger, stock: i64, per_user_limit: i64) -> DealId {
+    let (merchant, deal, now) = (MerchantId::new(), DealId::new(), now_ms());
+    ledger.create_merchant(merchant, "Demo", now).await.unwrap();
+    let new = NewDeal {
+        id: deal,
+        merchant,
+        title: "Lamp".into(),
+        description: String::new(),
+        price: Money::new(1_000, Currency::KRW).unwrap(),
+        stock,
+        per_user_limit,
+        starts_at_ms: now - 1_000,
+        ends_at_ms: now + 3_600_000,
+        admission_rate_per_s: 10,
+        admission_cap: 100,
+        hold_ttl_ms: 60_000,
+    };
+    assert!(matches!(
+        ledger.create_deal(&new, now, &idem(&deal.to_string(), 1), saved).await.unwrap(),
+        Replay::Fresh(_)
+    ));
+    deal
+}
+
+async fn account(ledger: &Ledger) -> AccountId {
+    let id = AccountId::new();
+    let new = NewAccount { id, email: format!("{id}@example.org"), password_hash: "x".into(), name: "A".into() };
+    assert!(ledger.create_account(&new, now_ms()).await.unwrap());
+    id
+}
+
+fn hold(deal: DealId, account: AccountId, quantity: i64, key: &str) -> NewHold {
+    let now = now_ms();
+    NewHold {
+        order: OrderId::new(),
+        deal,
+        account,
+        lease_number: 1,
+        quantity,
+        amount: Money::new(1_000 * quantity, Currency::KRW).unwrap(),
+        idempotency_key: key.into(),
+        fingerprint: [u8::try_from(quantity).unwrap(); 32],
+        hold_expires_at_ms: now + 60_000,
+        confirm_by_ms: now + 10_000,
+        epoch: 0,
+        trace_id: "t".into(),
+    }
+}
+
+async fn held(ledger: &Ledger, deal: DealId, account: AccountId) -> OrderId {
+    let outcome =
+        ledger.place_holds(&[hold(deal, account, 1, &OrderId::new().to_string())], now_ms()).await.unwrap().remove(0);
+    let HoldOutcome::Placed(order) = outcome else { panic!("{outcome:?}") };
+    order.id
+}
+
+fn start(order: OrderId, account: AccountId) -> StartPayment {
+    StartPayment {
+        payment: PaymentId::new(),
+        order,
+        account,
+        provider: "kakaopay".into(),
+        return_secret: "s3cret".into(),
+        trace_id: "t".into(),
+    }
+}
+
+fn session() -> Prepared {
+    Prepared {
+        provider_ref: "T1".into(),
+        redirect_pc: "http://x/pc".into(),
+        redirect_mobile: "http://x/m".into(),
+        redirect_app: "http://x/a".into(),
+        expires_at_ms: now_ms() + 900_000,
+    }
+}
+
+/// Brings an order to `paid` the way the worker does.
+async fn pay(ledger: &Ledger, order: OrderId, account: AccountId) -> PaymentId {
+    let s = start(order, account);
+    ledger.start_payment(&s, now_ms(), &idem(&s.payment.to_string(), 1), saved).await.unwrap();
+    assert!(ledger.prepared(s.payment, &session(), now_ms()).await.unwrap());
+    let back =
+        ledger.record_return(s.payment, "s3cret", &Return::Approved { code: "pg".into() }, now_ms()).await.unwrap();
+    assert_eq!(back, Some(order));
+    assert!(ledger.begin_attempt(s.payment, AttemptKind::Confirm, None, now_ms()).await.unwrap().is_some());
+    let amount = Money::new(1_000, Currency::KRW).unwrap();
+    assert_eq!(ledger.settle_captured(s.payment, "A1", amount, now_ms()).await.unwrap(), Capture::Paid);
+    s.payment
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_batches_never_oversell() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 50, 1).await;
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        let ledger = ledger.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut batch = Vec::new();
+            for _ in 0..10 {
+                batch.push(hold(deal, account(&ledger).await, 1, "k"));
+            }
+            ledger.place_holds(&batch, now_ms()).await.unwrap()
+        }));
+    }
+    let mut placed = 0;
+    for task in tasks {
+        for outcome in task.await.unwrap() {
+            match outcome {
+                HoldOutcome::Placed(_) => placed += 1,
+                HoldOutcome::SoldOut => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let after = ledger.deal(deal).await.unwrap().unwrap();
+    assert_eq!((placed, after.held, after.available()), (50, 50, 0));
+    assert_eq!(ledger.verify().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_batch_knows_its_own_entries() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 3, 2).await;
+    let (a, b) = (account(&ledger).await, account(&ledger).await);
+    let again = hold(deal, a, 1, "same");
+    let batch = vec![
+        hold(deal, a, 1, "same"),
+        again,
+        hold(deal, a, 2, "same"),
+        hold(deal, a, 2, "more"),
+        hold(deal, b, 3, "limit"),
+        hold(deal, b, 2, "ok"),
+        hold(deal, a, 1, "none left"),
+        hold(DealId::new(), a, 1, "no such deal"),
+    ];
+    let outcomes = ledger.place_holds(&batch, now_ms()).await.unwrap();
+    use HoldOutcome::*;
+    assert!(matches!(&outcomes[0], Placed(o) if o.id == batch[0].order));
+    assert!(matches!(&outcomes[1], Existing(o) if o.id == batch[0].order), "same key, same request: the first order");
+    assert_eq!(outcomes[2], KeyReused);
+    assert_eq!(outcomes[3], PerUserLimit);
+    assert_eq!(outcomes[4], SoldOut);
+    assert!(matches!(&outcomes[5], Placed(_)));
+    assert_eq!(outcomes[6], SoldOut);
+    assert_eq!(outcomes[7], WrongEpoch);
+    assert_eq!(ledger.verify().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_wrong_and_fenced_holds_are_refused() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 5, 5).await;
+    let a = account(&ledger).await;
+    let now = now_ms();
+    let mut late = hold(deal, a, 1, "late");
+    late.confirm_by_ms = now - 1;
+    let mut cheap = hold(deal, a, 2, "cheap");
+    cheap.amount = Money::new(1, Currency::KRW).unwrap();
+    assert_eq!(
+        ledger.place_holds(&[late, cheap], now).await.unwrap(),
+        [HoldOutcome::Expired, HoldOutcome::WrongAmount]
+    );
+    let before = hold(deal, a, 1, "before the refill");
+    let snapshot = ledger.load_deal(deal).await.unwrap().unwrap();
+    assert_eq!(snapshot.deal.epoch, 1);
+    assert_eq!(ledger.place_holds(&[before], now).await.unwrap(), [HoldOutcome::WrongEpoch]);
+    let mut after = hold(deal, a, 1, "after the refill");
+    after.epoch = 1;
+    assert!(matches!(ledger.place_holds(&[after], now).await.unwrap()[0], HoldOutcome::Placed(_)));
+    assert_eq!(ledger.load_deal(deal).await.unwrap().unwrap().bought, [(a, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_runs_out_once_and_never_while_paying() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 2, 2).await;
+    let a = account(&ledger).await;
+    let (expiring, paying) = (held(&ledger, deal, a).await, held(&ledger, deal, a).await);
+    let s = start(paying, a);
+    ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
+    let later = now_ms() + 3_600_000;
+    let (one, two) = tokio::join!(ledger.expire_holds(later, 10), ledger.expire_holds(later, 10));
+    let all: Vec<OrderId> = one.unwrap().into_iter().chain(two.unwrap()).collect();
+    assert_eq!(all, [expiring], "once, and not the one that is being paid");
+    assert_eq!(ledger.deal(deal).await.unwrap().unwrap().available(), 1);
+    assert_eq!(ledger.claim_outbox(10, 1_000, later).await.unwrap().len(), 1);
+    assert_eq!(ledger.verify().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_settled_once_and_refunded_once() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    let payment = pay(&ledger, order, a).await;
+    let amount = Money::new(1_000, Currency::KRW).unwrap();
+    assert_eq!(ledger.settle_captured(payment, "A1", amount, now_ms()).await.unwrap(), Capture::Already);
+    assert!(
+        !ledger.settle_ended(payment, PaymentState::Confirming, Ended::Declined, "late", "late failure", now_ms()).await.unwrap(),
+        "a late failure changes nothing"
+    );
+    assert_eq!(ledger.order(order).await.unwrap().unwrap().state, OrderState::Paid);
+
+    let refund = RequestRefund {
+        refund: RefundId::new(),
+        order,
+        account: a,
+        reason: "changed my mind".into(),
+        trace_id: "t".into(),
+    };
+    assert!(matches!(ledger.request_refund(&refund, now_ms(), &idem("r", 1), saved).await.unwrap(), Replay::Fresh(_)));
+    assert!(matches!(
+        ledger.request_refund(&refund, now_ms(), &idem("r", 1), saved).await.unwrap(),
+        Replay::Replayed(_)
+    ));
+    assert!(matches!(ledger.request_refund(&refund, now_ms(), &idem("r", 2), saved).await.unwrap(), Replay::KeyReused));
+    let work = ledger.claim_due_refunds(now_ms(), 10, 1_000).await.unwrap();
+    assert_eq!(work.len(), 1);
+    assert!(ledger.begin_attempt(payment, AttemptKind::Refund, Some(work[0].id), now_ms()).await.unwrap().is_some());
+    assert!(ledger.refund_done(work[0].id, "A2", now_ms()).await.unwrap());
+    assert!(!ledger.refund_done(work[0].id, "A2", now_ms()).await.unwrap());
+    let after = ledger.deal(deal).await.unwrap().unwrap();
+    assert_eq!((after.sold, after.available()), (0, 1), "the unit came back once");
+    assert_eq!(ledger.verify().await.unwrap(), []);
+    held(&ledger, deal, a).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_amount_settles_nothing() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    let s = start(order, a);
+    ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
+    let wrong = Money::new(999, Currency::KRW).unwrap();
+    assert_eq!(ledger.settle_captured(s.payment, "A", wrong, now_ms()).await.unwrap(), Capture::Mismatch);
+    assert_eq!(ledger.order(order).await.unwrap().unwrap().state, OrderState::Paying);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_is_possible_until_money_may_move() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 3, 3).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    let stranger = account(&ledger).await;
+    let refused = ledger.cancel_order(order, stranger, now_ms(), &idem("c0", 1), saved).await.unwrap();
+    assert_eq!(refused, Replay::Refused(CancelRefusal::NotFound));
+    assert!(matches!(ledger.cancel_order(order, a, now_ms(), &idem("c1", 1), saved).await.unwrap(), Replay::Fresh(_)));
+    assert!(matches!(
+        ledger.cancel_order(order, a, now_ms(), &idem("c1", 1), saved).await.unwrap(),
+        Replay::Replayed(_)
+    ));
+
+    let order = held(&ledger, deal, a).await;
+    let s = start(order, a);
+    ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
+    ledger.prepared(s.payment, &session(), now_ms()).await.unwrap();
+    assert_eq!(ledger.record_return(s.payment, "guess", &Return::Cancelled, now_ms()).await.unwrap(), None);
+    assert!(matches!(ledger.cancel_order(order, a, now_ms(), &idem("c2", 1), saved).await.unwrap(), Replay::Fresh(_)));
+    let late =
+        ledger.record_return(s.payment, "s3cret", &Return::Approved { code: "pg".into() }, now_ms()).await.unwrap();
+    assert_eq!(late, Some(order), "the shopper still sees the order");
+    assert!(
+        ledger.begin_attempt(s.payment, AttemptKind::Confirm, None, now_ms()).await.unwrap().is_none(),
+        "and nothing is charged"
+    );
+
+    let order = held(&ledger, deal, a).await;
+    let s = start(order, a);
+    ledger.start_payment(&s, now_ms(), &idem("p2", 1), saved).await.unwrap();
+    ledger.prepared(s.payment, &session(), now_ms()).await.unwrap();
+    ledger.record_return(s.payment, "s3cret", &Return::Approved { code: "pg".into() }, now_ms()).await.unwrap();
+    ledger.begin_attempt(s.payment, AttemptKind::Confirm, None, now_ms()).await.unwrap();
+    let refused = ledger.cancel_order(order, a, now_ms(), &idem("c3", 1), saved).await.unwrap();
+    assert_eq!(refused, Replay::Refused(CancelRefusal::WrongState(OrderState::Paying)));
+    assert_eq!(ledger.verify().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn due_payments_go_to_one_worker_each() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 20, 20).await;
+    let a = account(&ledger).await;
+    for n in 0..20 {
+        let order = held(&ledger, deal, a).await;
+        ledger.start_payment(&start(order, a), now_ms(), &idem(&format!("p{n}"), 1), saved).await.unwrap();
+    }
+    let now = now_ms();
+    let (one, two) = tokio::join!(ledger.claim_due_payments(now, 15, 5_000), ledger.claim_due_payments(now, 15, 5_000));
+    let mut ids: Vec<PaymentId> = one.unwrap().into_iter().chain(two.unwrap()).map(|w| w.id).collect();
+    ids.sort();
+    ids.dedup();
+    let rest = ledger.claim_due_payments(now, 50, 5_000).await.unwrap();
+    assert_eq!(ids.len() + rest.len(), 20);
+    assert!(ledger.claim_due_payments(now, 50, 5_000).await.unwrap().is_empty(), "all leased");
+    assert_eq!(
+        ledger.claim_due_payments(now + 5_001, 50, 5_000).await.unwrap().len(),
+        20,
+        "a dead worker's lease runs out"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_at_the_same_moment_has_one_effect() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    let key = idem("twin", 1);
+    let (s1, s2) = (start(order, a), start(order, a));
+    let (one, two) = tokio::join!(
+        ledger.start_payment(&s1, now_ms(), &key, saved),
+        ledger.start_payment(&s2, now_ms(), &key, saved)
+    );
+    let fresh = [one.unwrap(), two.unwrap()].iter().filter(|r| matches!(r, Replay::Fresh(_))).count();
+    assert_eq!(fresh, 1);
+    assert_eq!(ledger.claim_due_payments(now_ms(), 10, 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_sees_what_was_tampered_with() {
+    let (ledger, url) = ledger_and_url().await;
+    let deal_id = deal(&ledger, 5, 5).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal_id, a).await;
+    pay(&ledger, order, a).await;
+    held(&ledger, deal_id, a).await;
+    assert_eq!(ledger.verify().await.unwrap(), []);
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for (damage, check) in [
+        ("UPDATE deal SET held = held + 1", "held_equals_orders"),
+        ("UPDATE deal SET sold = sold - 1", "sold_equals_orders"),
+        ("UPDATE allowance SET units = units - 1", "allowance_equals_orders"),
+        ("DELETE FROM attempt; DELETE FROM payment", "paid_order_has_one_equal_capture"),
+        ("DELETE FROM order_event", "history_matches_state"),
+    ] {
+        client.batch_execute(damage).await.unwrap();
+        let findings = ledger.verify().await.unwrap();
+        assert!(findings.iter().any(|f| f.check == check), "{damage} was not seen as {check}: {findings:?}");
+    }
+    for forbidden in [
+        "UPDATE deal SET stock = 1",
+        "UPDATE orders SET state = 'refunded' WHERE state = 'held'",
+        "UPDATE orders SET quantity = quantity + 1",
+        "UPDATE allowance SET units = -1",
+    ] {
+        assert!(client.batch_execute(forbidden).await.is_err(), "{forbidden} must be refused");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_arrive() {
+    let ledger = ledger().await;
+    let mut notices = ledger.listen(&["floodgate_order", "floodgate_payment"]);
+    assert_eq!(notices.recv().await, Some(Notice::Resync));
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    ledger.start_payment(&start(order, a), now_ms(), &idem("p", 1), saved).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        let notice = tokio::time::timeout(std::time::Duration::from_secs(5), notices.recv()).await.unwrap().unwrap();
+        if let Notice::Changed { channel, payload } = notice {
+            if channel == "floodgate_order" {
+                assert_eq!(payload, order.to_string());
+            }
+            seen.insert(channel);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Where the provider sends the shopper back: `/payments/{payment}/return/{secret}/{approve|cancel|fail}`.
+//!
+//! Only written down here: a GET never moves money. The worker, woken by the row, confirms or asks the provider. The
+//! secret is known to the provider and the shopper's browser alone; with a wrong one nothing changes and nothing is
+//! told. Coming back twice, or in two tabs, has one effect: the ledger takes a return in state `ready` only.
+
+use crate::metric;
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use ledger::{Ledger, LedgerError, Return};
+use metrics::counter;
+use service_kit::ids::{OrderId, PaymentId};
+use service_kit::problem::{Problem, Slug};
+
+/// Longest code that is taken, in bytes.
+const CODE_BYTES_MAX: usize = 200;
+/// Longest secret that is looked up, in bytes.
+const SECRET_BYTES_MAX: usize = 128;
+
+/// The routes.
+pub fn router(ledger: Ledger) -> Router {
+    Router::new()
+        .route("/payments/{payment}/return/{secret}/{what}", get(come_back).post(come_back))
+        .fallback(|headers: HeaderMap| async move { refuse(&headers, Slug::NotFound) })
+        .with_state(ledger)
+}
+
+async fn come_back(
+    State(ledger): State<Ledger>,
+    Path((payment, secret, what)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let (result, response) = match record(&ledger, &payment, &secret, &what, query.as_deref()).await {
+        Ok(Some((word, order))) => {
+            (word, (StatusCode::SEE_OTHER, [(header::LOCATION, format!("/orders/{order}"))]).into_response())
+        }
+        Ok(None) => ("refused", refuse(&headers, Slug::NotFound)),
+        Err(error) => {
+            tracing::error!(%error, "a return was not written down");
+            ("unavailable", refuse(&headers, Slug::StoreUnavailable))
+        }
+    };
+    counter!(metric::RETURNS, "result" => result).increment(1);
+    quiet(response)
+}
+
+/// Writes the return down. `None` when anything about the address is wrong.
+async fn record(
+    ledger: &Ledger,
+    payment: &str,
+    secret: &str,
+    what: &str,
+    query: Option<&str>,
+) -> Result<Option<(&'static str, OrderId)>, LedgerError> {
+    let Ok(payment) = payment.parse::<PaymentId>() else { return Ok(None) };
+    if secret.len() > SECRET_BYTES_MAX {
+        return Ok(None);
+    }
+    let (word, what) = match what {
+        "approve" => match code(query) {
+            Some(code) => ("approve", Return::Approved { code }),
+            None => return Ok(None),
+        },
+        "cancel" => ("cancel", Return::Cancelled),
+        "fail" => ("fail", Return::Failed),
+        _ => return Ok(None),
+    };
+    let order = ledger.record_return(payment, secret, &what, service_kit::clock::now_ms()).await?;
+    Ok(order.map(|order| (word, order)))
+}
+
+/// The `pg_token` of a query. Only its plain alphabet: it is sent on to the provider as it is.
+fn code(query: Option<&str>) -> Option<String> {
+    let value = query?.split('&').find_map(|pair| pair.strip_prefix("pg_token="))?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    let ok = (1..=CODE_BYTES_MAX).contains(&value.len()) && value.bytes().all(plain);
+    ok.then(|| value.to_owned())
+}
+
+const NOT_FOUND: &str = include_str!("../pages/not_found.html");
+const UNAVAILABLE: &str = include_str!("../pages/unavailable.html");
+
+/// A problem document, or for a browser a page that says what to do.
+fn refuse(headers: &HeaderMap, slug: Slug) -> Response {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (detail, page) = match slug {
+        Slug::StoreUnavailable => ("Nothing is lost. Call this address again in a few seconds.", UNAVAILABLE),
+        _ => ("This return address belongs to no payment.", NOT_FOUND),
+    };
+    let problem = Problem::new(slug, detail);
+    let problem = if slug == Slug::StoreUnavailable { problem.retry_after_s(3) } else { problem };
+    if !accepts.contains("text/html") {
+        return problem.into_response();
+    }
+    let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::NOT_FOUND);
+    let mut response = (status, Html(page)).into_response();
+    let policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    if let Some(seconds) = problem.retry_after_s {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The address holds a secret: no cache keeps it, no other site hears of it.
+fn quiet(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::code;
+
+    #[test]
+    fn only_a_plain_code_is_taken() {
+        assert_eq!(code(Some("a=b&pg_token=f0e1-_")).as_deref(), Some("f0e1-_"));
+        let long = format!("pg_token={}", "x".repeat(201));
+        for bad in [
+            None,
+            Some(""),
+            Some("pg_token="),
+            Some("pg_token=a%20b"),
+            Some("xpg_token=a"),
+            Some("pg_token=a\"b"),
+            Some(&long),
+        ] {
+            assert_eq!(code(bad), None, "{bad:?}");
+        }
+    }
+}

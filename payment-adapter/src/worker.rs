@@ -1,0 +1,285 @@
+//! The worker: takes due payments and refunds from the ledger and makes one call for each.
+//!
+//! Rows: `payment`, `refund`, `attempt`, and through settling `orders`, `deal`, `outbox`. A job holds a lease, no lock;
+//! between its steps anything may happen:
+//!
+//! | killed or superseded after | left behind | who goes on |
+//! |---|---|---|
+//! | taking the job | a lease | anybody, when it is over; nothing was sent |
+//! | writing the attempt | payment `confirming` / refund `sending` | anybody, when the lease is over: asks the provider first |
+//! | the provider's effect | the same | the same: the query finds the effect |
+//! | the answer | the same, attempt perhaps finished | the same |
+//! | settling | the end | nobody |
+//!
+//! Two workers with one job (a lease that ran out under a slow worker): one attempt of a confirm is written; settling
+//! twice has one effect; ending a payment needs it in the state that was judged. So each capture happens once.
+
+mod refund;
+mod settle;
+
+use crate::call::{Call, Called, Line};
+use crate::provider::{Answer, Doubt, Provider, Session};
+use crate::rules::{self, Conclusion, Step};
+use crate::{Config, metric};
+use ledger::{AttemptKind, Ended, Ledger, LedgerError, PaymentState, PaymentWork, RefundState};
+use metrics::{counter, gauge, histogram};
+use service_kit::clock::monotonic;
+use service_kit::shutdown::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+/// What tells the time: the machine's clock, or a test's.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    /// The word in metrics: ok, declined, retried, failed, duplicate.
+    outcome: &'static str,
+    /// When the same payment or refund is due again, if it is.
+    next_at_ms: Option<i64>,
+}
+
+impl Done {
+    const OK: Self = Self { outcome: "ok", next_at_ms: None };
+    const DECLINED: Self = Self { outcome: "declined", next_at_ms: None };
+    /// Somebody else did it.
+    const DUPLICATE: Self = Self { outcome: "duplicate", next_at_ms: None };
+
+    fn again(next_at_ms: i64) -> Self {
+        Self { outcome: "retried", next_at_ms: Some(next_at_ms) }
+    }
+}
+
+/// The worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    ledger: Ledger,
+    lines: Vec<Line>,
+    clock: Clock,
+    public_url: String,
+    concurrency: usize,
+    poll_ms: u64,
+    lease_ms: i64,
+    prepare_give_up_ms: i64,
+}
+
+impl Worker {
+    /// A worker for `providers`.
+    pub fn new(cfg: &Config, ledger: Ledger, providers: Vec<Arc<dyn Provider>>, clock: Clock) -> Self {
+        let shared = Shared {
+            ledger,
+            lines: providers.into_iter().map(Line::new).collect(),
+            clock,
+            public_url: cfg.public_url.clone(),
+            concurrency: cfg.kakaopay.concurrency,
+            poll_ms: cfg.poll_ms,
+            lease_ms: cfg.lease_ms,
+            prepare_give_up_ms: cfg.prepare_give_up_ms,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The names of its providers.
+    pub fn provider_names(&self) -> Vec<&'static str> {
+        self.shared.lines.iter().map(|line| line.provider.name()).collect()
+    }
+
+    /// Works until shutdown, then lets the running jobs end. Woken by notices, by the earliest retry of its own, and by a poll.
+    pub async fn run(&self, shutdown: Shutdown) {
+        let mut notices = self.shared.ledger.listen(&["floodgate_payment"]);
+        let mut jobs: JoinSet<Option<i64>> = JoinSet::new();
+        let mut soonest_ms = i64::MAX;
+        while !shutdown.is_requested() {
+            let now_ms = (self.shared.clock)();
+            if soonest_ms <= now_ms {
+                soonest_ms = i64::MAX;
+            }
+            if let Err(error) = self.take(&mut jobs, now_ms).await {
+                tracing::warn!(%error, "no jobs can be taken just now");
+            }
+            gauge!(metric::INFLIGHT).set(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
+            let sleep_ms = u64::try_from(soonest_ms.saturating_sub(now_ms)).unwrap_or(0).clamp(1, self.shared.poll_ms);
+            tokio::select! {
+                () = shutdown.requested() => break,
+                Some(_) = notices.recv() => while notices.try_recv().is_ok() {},
+                Some(ended) = jobs.join_next() => match ended {
+                    Ok(next_at_ms) => soonest_ms = soonest_ms.min(next_at_ms.unwrap_or(i64::MAX)),
+                    Err(error) => tracing::error!(%error, "a job broke; its lease will run out"),
+                },
+                () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => {}
+            }
+        }
+        let drain = async { while jobs.join_next().await.is_some() {} };
+        // Whoever is not done by then is found again through its lease.
+        let _ =
+            tokio::time::timeout(Duration::from_millis(u64::try_from(self.shared.lease_ms).unwrap_or(0)), drain).await;
+    }
+
+    /// Takes as many jobs as there is room for. A quarter of the room is for refunds, so that a rush does not starve them.
+    async fn take(&self, jobs: &mut JoinSet<Option<i64>>, now_ms: i64) -> Result<(), LedgerError> {
+        let shared = &self.shared;
+        let room = shared.concurrency.saturating_sub(jobs.len());
+        if room == 0 {
+            return Ok(());
+        }
+        let refunds = shared.ledger.claim_due_refunds(now_ms, limit(room.div_ceil(4)), shared.lease_ms).await?;
+        let room = room.saturating_sub(refunds.len());
+        for work in refunds {
+            claimed(work.state == RefundState::Sending);
+            let shared = shared.clone();
+            let span = tracing::info_span!("refund", refund = %work.id, order = %work.order, trace_id = %work.trace_id);
+            jobs.spawn(async move { shared.refund(&work).await }.instrument(span));
+        }
+        if room == 0 {
+            return Ok(());
+        }
+        for work in shared.ledger.claim_due_payments(now_ms, limit(room), shared.lease_ms).await? {
+            claimed(work.state == PaymentState::Confirming);
+            let shared = shared.clone();
+            let span =
+                tracing::info_span!("payment", payment = %work.id, order = %work.order, trace_id = %work.trace_id);
+            jobs.spawn(async move { shared.payment(&work).await }.instrument(span));
+        }
+        Ok(())
+    }
+}
+
+fn limit(room: usize) -> i64 {
+    i64::try_from(room).unwrap_or(i64::MAX)
+}
+
+fn claimed(after_crash: bool) {
+    counter!(metric::CLAIMS, "reason" => if after_crash { "crash" } else { "due" }).increment(1);
+}
+
+impl Shared {
+    /// One job of a payment. Answers when it is due again.
+    async fn payment(&self, work: &PaymentWork) -> Option<i64> {
+        let started = monotonic();
+        let step = rules::step(work, self.prepare_give_up_ms, (self.clock)());
+        let kind = match &step {
+            Step::Prepare => "prepare",
+            Step::Confirm => "confirm",
+            Step::Query | Step::Conclude(_) => "query",
+        };
+        let done = match self.line(&work.provider) {
+            Some(line) => self.do_step(line, work, step).await,
+            None => self.no_driver(work).await,
+        };
+        report(&work.provider, kind, started, done)
+    }
+
+    async fn do_step(&self, line: &Line, work: &PaymentWork, step: Step) -> Result<Done, LedgerError> {
+        match step {
+            Step::Conclude(conclusion) => self.settle(line, work, work.state, conclusion).await,
+            Step::Prepare => self.prepare(line, work).await,
+            Step::Confirm => self.confirm(line, work).await,
+            Step::Query => self.query(line, work).await,
+        }
+    }
+
+    async fn prepare(&self, line: &Line, work: &PaymentWork) -> Result<Done, LedgerError> {
+        let return_url = format!("{}/payments/{}/return/{}", self.public_url, work.id, work.return_secret);
+        let answer = line.provider.prepare(work, &return_url, (self.clock)());
+        let call = Call { kind: "prepare", attempt: AttemptKind::Prepare, payment: work.id, refund: None };
+        let said = |session: &Session| match session {
+            Session::Open(prepared) => prepared.provider_ref.clone(),
+            Session::Declined(why) => why.to_string(),
+        };
+        match line.call(&self.ledger, call, answer, said, &*self.clock).await? {
+            Called::MovedOn => Ok(Done::DUPLICATE),
+            Called::Resting(again_ms) => self.postpone(work, again_ms).await,
+            Called::Answered(Answer::Settled(Session::Open(prepared))) => {
+                let open = self.persist(|| self.ledger.prepared(work.id, &prepared, (self.clock)())).await?;
+                Ok(if open { Done::OK } else { Done::DUPLICATE })
+            }
+            Called::Answered(Answer::Settled(Session::Declined(why))) => {
+                self.settle(line, work, work.state, Conclusion::End { how: Ended::Declined, why }).await
+            }
+            // A lost session is harmless: nobody was sent there, and nobody can confirm it.
+            Called::Answered(Answer::Unknown(_)) => self.postpone(work, self.after_back_off(work.tries)).await,
+        }
+    }
+
+    async fn confirm(&self, line: &Line, work: &PaymentWork) -> Result<Done, LedgerError> {
+        let call = Call { kind: "confirm", attempt: AttemptKind::Confirm, payment: work.id, refund: None };
+        match line.call(&self.ledger, call, line.provider.confirm(work), |end| format!("{end:?}"), &*self.clock).await?
+        {
+            Called::MovedOn => Ok(Done::DUPLICATE),
+            Called::Resting(again_ms) => self.postpone(work, again_ms).await,
+            Called::Answered(Answer::Settled(outcome)) => {
+                self.settle(line, work, PaymentState::Confirming, rules::conclude_outcome(outcome)).await
+            }
+            Called::Answered(Answer::Unknown(doubt)) => {
+                let next_at_ms = self.after_doubt(&doubt, work.tries);
+                self.persist(|| self.ledger.mark_unknown(work.id, next_at_ms, (self.clock)())).await?;
+                Ok(Done::again(next_at_ms))
+            }
+        }
+    }
+
+    async fn query(&self, line: &Line, work: &PaymentWork) -> Result<Done, LedgerError> {
+        let call = Call { kind: "query", attempt: AttemptKind::Query, payment: work.id, refund: None };
+        match line.call(&self.ledger, call, line.provider.query(work), |at| format!("{at:?}"), &*self.clock).await? {
+            Called::MovedOn => Ok(Done::DUPLICATE),
+            Called::Resting(again_ms) => self.postpone(work, again_ms).await,
+            Called::Answered(answer) => {
+                let conclusion = rules::conclude(work, answer, (self.clock)());
+                self.settle(line, work, work.state, conclusion).await
+            }
+        }
+    }
+
+    /// A row of a provider that this version does not know: nothing can be done before an operator acts.
+    async fn no_driver(&self, work: &PaymentWork) -> Result<Done, LedgerError> {
+        tracing::error!(provider = work.provider, "no driver for this provider");
+        self.postpone(work, (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX)).await
+    }
+
+    async fn postpone(&self, work: &PaymentWork, next_at_ms: i64) -> Result<Done, LedgerError> {
+        self.ledger.postpone_payment(work.id, next_at_ms).await?;
+        Ok(Done::again(next_at_ms))
+    }
+
+    fn line(&self, provider: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.provider.name() == provider)
+    }
+
+    fn after_back_off(&self, tries: i64) -> i64 {
+        (self.clock)().saturating_add(rules::back_off_ms(tries, rand::random()))
+    }
+
+    /// When to ask after an answer that settled nothing: at once after a refusal, seldom when only an operator can help.
+    fn after_doubt(&self, doubt: &Doubt, tries: i64) -> i64 {
+        match doubt {
+            Doubt::Refused(_) => (self.clock)(),
+            Doubt::Mismatch(_) => (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX),
+            _ => self.after_back_off(tries),
+        }
+    }
+}
+
+/// Counts a job's end and answers when it is due again. After an error of the ledger the lease brings it back.
+fn report(
+    provider: &str,
+    kind: &'static str,
+    started: std::time::Instant,
+    done: Result<Done, LedgerError>,
+) -> Option<i64> {
+    let done = done.unwrap_or_else(|error| {
+        tracing::error!(kind, %error, "a job was not finished; it comes back when its lease is over");
+        Done { outcome: "failed", next_at_ms: None }
+    });
+    counter!(metric::COMMANDS, "provider" => provider.to_owned(), "kind" => kind, "outcome" => done.outcome)
+        .increment(1);
+    histogram!(metric::COMMAND_DURATION, "provider" => provider.to_owned(), "kind" => kind)
+        .record(started.elapsed().as_secs_f64());
+    done.next_at_ms
+}

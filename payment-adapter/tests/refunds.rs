@@ -1,0 +1,109 @@
+//! Refunds: given back once, whatever happens to the answers.
+
+mod support;
+
+use ledger::OrderState;
+use support::{Bench, Bought, PRICE};
+
+async fn paid(bench: &Bench) -> Bought {
+    let bought = bench.buy_and_pay().await;
+    bench.until_order(&bought, OrderState::Paid).await;
+    bought
+}
+
+async fn cancels(bench: &Bench) -> usize {
+    bench.provider_ledger().await["payments"][0]["cancels"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn the_money_goes_back() {
+    let bench = Bench::open().await;
+    let bought = paid(&bench).await;
+    bench.refund(&bought).await;
+    bench.until_order(&bought, OrderState::Refunded).await;
+    assert_eq!(bench.provider_ledger().await["totals"]["cancelled"], PRICE);
+    assert_eq!(bench.attempts(&bought, "refund").await, [Some("settled".to_owned())]);
+    bench.audit().await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_settled_by_asking() {
+    let bench = Bench::open().await;
+    let bought = paid(&bench).await;
+    bench.fault("cancel", "drop-after-effect", 1).await;
+    bench.refund(&bought).await;
+    bench.until_order(&bought, OrderState::Refunded).await;
+    assert_eq!(cancels(&bench).await, 1);
+    assert_eq!(bench.attempts(&bought, "refund").await, [Some("connection".to_owned())]);
+    bench.audit().await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_never_arrived_is_sent_again() {
+    let bench = Bench::open().await;
+    let bought = paid(&bench).await;
+    bench.fault("cancel", "limited", 2).await;
+    bench.refund(&bought).await;
+    bench.until_order(&bought, OrderState::Refunded).await;
+    assert_eq!((cancels(&bench).await, bench.attempts(&bought, "refund").await.len()), (1, 3));
+    bench.audit().await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_takes_effect_late_gives_back_once() {
+    let mut bench = Bench::new(300).await;
+    bench.hire();
+    let bought = paid(&bench).await;
+    bench.fault("cancel", "delay-before=900", 1).await;
+    bench.refund(&bought).await;
+    bench.until_order(&bought, OrderState::Refunded).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
+    assert_eq!(cancels(&bench).await, 1);
+    bench.audit().await;
+}
+
+#[tokio::test]
+async fn a_wrong_amount_in_the_answer_is_not_believed_and_the_query_decides() {
+    let bench = Bench::open().await;
+    let bought = paid(&bench).await;
+    bench.fault("cancel", "wrong-amount", 1).await;
+    bench.refund(&bought).await;
+    bench.until("a refund call", || async { !bench.attempts(&bought, "refund").await.is_empty() }).await;
+    bench.pass_time(31_000);
+    bench.until_order(&bought, OrderState::Refunded).await;
+    assert_eq!(bench.attempts(&bought, "refund").await, [Some("mismatch".to_owned())]);
+    bench.audit().await;
+}
+
+#[tokio::test]
+async fn a_refused_refund_leaves_the_order_paid() {
+    let bench = Bench::open().await;
+    let bought = paid(&bench).await;
+    bench.fault("cancel", "decline", 1).await;
+    bench.refund(&bought).await;
+    bench
+        .until("paid again", || async { bench.order(&bought).await.reason.as_deref() == Some("refund_refused") })
+        .await;
+    assert_eq!(bench.order(&bought).await.state, OrderState::Paid);
+    bench.audit().await;
+    bench.refund(&bought).await;
+    bench.until_order(&bought, OrderState::Refunded).await;
+    bench.audit().await;
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_a_refund_gives_back_once() {
+    let mut bench = Bench::open().await;
+    let bought = paid(&bench).await;
+    bench.fault("cancel", "delay=1500", 1).await;
+    bench.refund(&bought).await;
+    bench.until("the effect at the provider", || async { cancels(&bench).await == 1 }).await;
+    bench.kill_workers().await;
+    assert_eq!(bench.order(&bought).await.state, OrderState::Refunding);
+    assert_eq!(bench.attempts(&bought, "refund").await, [None], "an attempt without an end");
+    bench.hire();
+    bench.pass_time(10_000);
+    bench.until_order(&bought, OrderState::Refunded).await;
+    assert_eq!(cancels(&bench).await, 1);
+    bench.audit().await;
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod config;
+mod control;
+mod error;
+pub mod fault;
+pub mod metric;
+mod page;
+mod payment;
+mod server;
+mod store;
+mod text;
+mod wire;
+
+pub use config::Config;
+pub use metric::HISTOGRAMS;
+pub use server::{Running, start};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use service_kit::shutdown::Shutdown;
+
+/// Plays the role until shutdown.
+///
+/// # Errors
+/// When the configuration is refused or an address cannot be bound.
+pub async fn run(cfg: Config, metrics: PrometheusHandle, shutdown: Shutdown) -> anyhow::Result<()> {
+    start(cfg, metrics, shutdown).await?.finished().await
+}

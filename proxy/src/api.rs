@@ -1,0 +1,297 @@
+//! The gate's own endpoints under `/_floodgate/` and `/.well-known/jwks.json`. They read no body.
+
+use crate::canonical::CanonicalPath;
+use crate::cookie::{self, TICKET_MAX_AGE_S};
+use crate::copy::Lang;
+use crate::decide::Asks;
+use crate::desk::{Asked, Desk};
+use crate::limits::Limited;
+use crate::reply::Reply;
+use crate::rooms::{Room, View};
+use crate::visit::Claimed;
+use http::{Method, header};
+use queue::board::{Status, VisitorState};
+use queue::line::Presence;
+use queue::ticket::Ticket;
+use serde::Serialize;
+use service_kit::problem::{Problem, Slug};
+
+/// Largest body that a client may send along, in bytes. It is not read.
+pub const BODY_BYTES_MAX: u64 = 1_024;
+/// Longest `Idempotency-Key`, in characters.
+const KEY_CHARS_MAX: usize = 64;
+/// Prefix of all endpoints.
+pub const PREFIX: &str = "/_floodgate/";
+
+/// One endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Tickets,
+    Status,
+    Board,
+    Pass,
+    Ticket,
+    Leave,
+}
+
+impl Endpoint {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "tickets" => Self::Tickets,
+            "status" => Self::Status,
+            "board" => Self::Board,
+            "pass" => Self::Pass,
+            "ticket" => Self::Ticket,
+            "leave" => Self::Leave,
+            _ => return None,
+        })
+    }
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Tickets | Self::Pass | Self::Leave => "POST",
+            Self::Status | Self::Board => "GET, HEAD",
+            Self::Ticket => "DELETE",
+        }
+    }
+    /// The label in metrics.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Tickets => "tickets",
+            Self::Status => "status",
+            Self::Board => "board",
+            Self::Pass => "pass",
+            Self::Ticket => "ticket",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+/// The status with what the gate adds.
+#[derive(Serialize)]
+struct StatusBody<'s> {
+    #[serde(flatten)]
+    status: &'s Status,
+    degraded: bool,
+    enter_path: &'s str,
+}
+
+/// Whether a path belongs to the gate itself.
+pub fn is_own(path: &CanonicalPath) -> bool {
+    path.path().starts_with(PREFIX) || path.path() == "/_floodgate" || path.path() == "/.well-known/jwks.json"
+}
+
+/// Answers a request for one of the gate's own paths. Also returns the route's label.
+pub async fn answer(desk: &Desk, asked: &Asked<'_>) -> (&'static str, Reply) {
+    if asked.path.path() == "/.well-known/jwks.json" {
+        let reply = match allowed(asked, "GET, HEAD") {
+            Ok(()) => Reply::json(200, desk.jwks.clone()).instead(header::CACHE_CONTROL, "public, max-age=300"),
+            Err(reply) => reply,
+        };
+        return ("jwks", reply);
+    }
+    let parts = asked.path.path().strip_prefix("/_floodgate/rooms/").and_then(|rest| rest.split_once('/'));
+    let Some((room, endpoint)) = parts.and_then(|(room, name)| Some((room, Endpoint::of(name)?))) else {
+        return ("own", not_found());
+    };
+    let reply = match handle(desk, asked, room, endpoint).await {
+        Ok(reply) | Err(reply) => reply,
+    };
+    (endpoint.label(), reply)
+}
+
+async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) -> Result<Reply, Reply> {
+    allowed(asked, endpoint.methods())?;
+    if asked.body_bytes.is_none_or(|n| n > BODY_BYTES_MAX) {
+        return Err(Reply::problem(&Problem::new(Slug::BodyTooLarge, "This endpoint reads no body. Send none, with its Content-Length.")));
+    }
+    let limited = if matches!(endpoint, Endpoint::Status | Endpoint::Board) { Limited::Poll } else { Limited::Join };
+    desk.within_limits(limited, asked.client)?;
+    let room = desk.room(room)?;
+    match endpoint {
+        Endpoint::Status => status(desk, asked, &room),
+        Endpoint::Board => board(&room),
+        Endpoint::Tickets => tickets(desk, asked, &room).await,
+        Endpoint::Pass => pass(desk, asked, &room).await,
+        Endpoint::Ticket | Endpoint::Leave => leave(desk, asked, &room, endpoint).await,
+    }
+}
+
+/// The hot path: one HMAC, one look at the board, one JSON document.
+fn status(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
+    let ticket = desk.ticket(asked, room)?;
+    if let Some(ticket) = &ticket {
+        if !room.beat(ticket.number) {
+            desk.hot.heartbeats_dropped.increment(1);
+        }
+    }
+    let view = room.view(ticket.as_ref());
+    match (&view.status, view.degraded) {
+        (None, _) => desk.hot.status_miss.increment(1),
+        (_, true) => desk.hot.status_stale.increment(1),
+        (_, false) => desk.hot.status_hit.increment(1),
+    }
+    let status = view.status.as_ref().ok_or_else(store_away)?;
+    let settings = room.settings.load();
+    let mut body = Vec::with_capacity(512);
+    let document = StatusBody { status, degraded: view.degraded, enter_path: &settings.enter_path };
+    serde_json::to_writer(&mut body, &document).map_err(|e| Reply::problem(&Problem::internal(&e)))?;
+    Ok(Reply::json(200, body))
+}
+
+fn board(room: &Room) -> Result<Reply, Reply> {
+    let seen = room.seen.load_full().ok_or_else(store_away)?;
+    Ok(Reply::json(200, seen.public()).instead(header::CACHE_CONTROL, "public, max-age=1"))
+}
+
+async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
+    let page = asked.asks == Asks::Form;
+    let held = match desk.ticket(asked, room) {
+        // An old cookie is no reason to refuse somebody a new place; a header was sent on purpose.
+        Err(reply) if asked.has_ticket_header() => return Err(reply),
+        Err(_) => None,
+        Ok(ticket) => ticket,
+    };
+    let view = room.view(held.as_ref());
+    if let Some(ticket) = held.as_ref().filter(|_| !is_over(&view)) {
+        let _ = room.beat(ticket.number);
+        return if page { Ok(Reply::see_other(&desk.way_back(asked, room))) } else { Ok(ticket_reply(200, desk, room, ticket, &view)) };
+    }
+    may_join(&view, page)?;
+    let joined = desk.visits.join(&desk.rooms, room, idempotency_key(asked)?).await.map_err(|e| {
+        tracing::warn!(room = %room.id, error = %e, "join failed");
+        store_away()
+    })?;
+    desk.hot.by_redis.increment(1);
+    let reply = if page {
+        Reply::see_other(&desk.way_back(asked, room))
+    } else {
+        let mut view = room.view(Some(&joined.ticket));
+        if let Some(status) = view.status.as_mut().filter(|_| joined.called) {
+            // The board is older than this call.
+            status.state = VisitorState::Called;
+        }
+        ticket_reply(201, desk, room, &joined.ticket, &view)
+    };
+    Ok(reply.cookies([cookie::set(&room.cookies.ticket, &joined.token, TICKET_MAX_AGE_S, desk.cookie_secure)]))
+}
+
+fn ticket_reply(status: u16, desk: &Desk, room: &Room, ticket: &Ticket, view: &View) -> Reply {
+    let settings = room.settings.load();
+    let status_body =
+        view.status.as_ref().map(|s| StatusBody { status: s, degraded: view.degraded, enter_path: &settings.enter_path });
+    let document = serde_json::json!({ "ticket": desk.visits.token(ticket), "status": status_body });
+    Reply::json(status, document.to_string())
+}
+
+/// Whether a ticket is used up, so that a new one may be taken.
+fn is_over(view: &View) -> bool {
+    view.presence == Some(Presence::Left) || view.status.as_ref().is_some_and(|s| s.state == VisitorState::Missed)
+}
+
+/// Whether the room takes newcomers now. A browser is sent back to the page, which says why not.
+fn may_join(view: &View, page: bool) -> Result<(), Reply> {
+    let status = view.status.as_ref().filter(|_| !view.degraded).ok_or_else(store_away)?;
+    let refused = match status.state {
+        VisitorState::SoldOut => Problem::new(Slug::SoldOut, "All units are sold. Nothing was charged."),
+        VisitorState::Closed => Problem::new(Slug::RoomClosed, "This sale is over."),
+        VisitorState::Scheduled => Problem::new(Slug::RoomClosed, "The waiting room is not open yet. Try again when its lobby opens.")
+            .retry_after_s(status.next_poll_ms.div_ceil(1_000).max(1)),
+        _ => return Ok(()),
+    };
+    if page { Ok(()) } else { Err(Reply::problem(&with_status(refused, view, ""))) }
+}
+
+async fn pass(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
+    let ticket = desk.ticket(asked, room)?.ok_or_else(ticket_invalid)?;
+    let claimed = desk.visits.claim(&desk.rooms, room, &ticket).await.map_err(|e| {
+        tracing::warn!(room = %room.id, error = %e, "claim failed");
+        desk.hot.fail_closed.increment(1);
+        store_away()
+    })?;
+    desk.hot.by_redis.increment(1);
+    let page = asked.asks == Asks::Form;
+    let (expires_at_ms, token) = match claimed {
+        Claimed::Pass { pass, token } => (pass.expires_at_ms, token),
+        _ if page => return Ok(Reply::see_other(&desk.way_back(asked, room))),
+        Claimed::NotYourTurn => {
+            let problem = Problem::new(Slug::NotYourTurn, "Ask again when the status says `called`.");
+            return Err(Reply::problem(&with_status(problem, &room.view(Some(&ticket)), "")));
+        }
+        Claimed::Missed => return Err(Reply::problem(&Problem::new(Slug::TurnMissed, "The turn or the lease is over. Take a new ticket."))),
+        Claimed::Left => return Err(Reply::problem(&Problem::new(Slug::TurnMissed, "You left the line. Take a new ticket."))),
+    };
+    let cookie = desk.pass_cookie(room, &token, expires_at_ms);
+    let enter_path = room.settings.load().enter_path.clone();
+    if page {
+        return Ok(Reply::see_other(&desk.way_back(asked, room)).cookies([cookie]));
+    }
+    let document = serde_json::json!({ "pass": token, "expires_at_ms": expires_at_ms, "enter_path": enter_path });
+    Ok(Reply::json(200, document.to_string()).cookies([cookie]))
+}
+
+async fn leave(desk: &Desk, asked: &Asked<'_>, room: &Room, endpoint: Endpoint) -> Result<Reply, Reply> {
+    let cleared =
+        [cookie::clear(&room.cookies.ticket, desk.cookie_secure), cookie::clear(&room.cookies.pass, desk.cookie_secure)];
+    let page = endpoint == Endpoint::Leave && asked.asks == Asks::Form;
+    match desk.ticket(asked, room) {
+        Ok(Some(ticket)) => desk.visits.leave(&desk.rooms, room, &ticket).await.map_err(|e| {
+            tracing::warn!(room = %room.id, error = %e, "leave failed");
+            store_away()
+        })?,
+        Ok(None) if !page => return Err(ticket_invalid()),
+        Err(reply) if !page => return Err(reply),
+        // Nothing to give back: for a browser the answer is the same.
+        Ok(None) | Err(_) => {}
+    }
+    let reply = if page { desk.pages.left(Lang::of(asked.headers), &room.id) } else { Reply::empty() };
+    Ok(reply.cookies(cleared))
+}
+
+fn idempotency_key<'a>(asked: &'a Asked<'_>) -> Result<Option<&'a str>, Reply> {
+    let Some(value) = asked.headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or("");
+    let plain = (1..=KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if plain {
+        Ok(Some(key))
+    } else {
+        Err(Reply::problem(&Problem::field("Idempotency-Key", "must be 1–64 characters of A-Z, a-z, 0-9, `-` and `_`")))
+    }
+}
+
+fn allowed(asked: &Asked<'_>, methods: &str) -> Result<(), Reply> {
+    if methods.split(", ").any(|m| m == asked.method.as_str()) {
+        return Ok(());
+    }
+    let reply = Reply::problem(&Problem::new(Slug::MethodNotAllowed, format!("Use {methods}.")));
+    // RFC 9110 §9.3.7: OPTIONS asks exactly for this header.
+    Err(if *asked.method == Method::OPTIONS { Reply::empty() } else { reply }.with(header::ALLOW, methods))
+}
+
+/// Puts the members of the status into a problem document.
+pub fn with_status(mut problem: Problem, view: &View, enter_path: &str) -> Problem {
+    let Some(status) = &view.status else { return problem.with("degraded", true) };
+    let body = StatusBody { status, degraded: view.degraded, enter_path };
+    if let Ok(serde_json::Value::Object(members)) = serde_json::to_value(&body) {
+        for (name, value) in members {
+            if name != "enter_path" || !enter_path.is_empty() {
+                problem.extra.insert(name, value);
+            }
+        }
+    }
+    problem
+}
+
+/// 401 for a missing, forged, altered or foreign ticket: always the same words.
+pub fn ticket_invalid() -> Reply {
+    Reply::problem(&Problem::new(Slug::TicketInvalid, "Take a ticket with POST /_floodgate/rooms/{room}/tickets and send it along."))
+}
+
+/// 503: nobody is admitted without the store.
+pub fn store_away() -> Reply {
+    Reply::problem(&Problem::new(Slug::StoreUnavailable, "The connection to the store is lost. Places are kept; try again.").retry_after_s(2))
+}
+
+/// 404.
+pub fn not_found() -> Reply {
+    Reply::problem(&Problem::new(Slug::NotFound, "No route or room has this address."))
+}

@@ -1,0 +1,205 @@
+//! Section `[gate]` of the configuration, checked once at start. An error names the field.
+
+use crate::route::RouteTable;
+use queue::settings::RoomSettings;
+use serde::Deserialize;
+use service_kit::ids::RoomId;
+use std::net::SocketAddr;
+
+pub use service_kit::config::{ConfigError, require};
+
+/// Section `[gate]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Public address; plain HTTP/1.1. TLS ends in front of the gate.
+    pub listen: SocketAddr,
+    /// Address of `/healthz`, `/readyz`, `/metrics`. Never the public one.
+    pub admin_listen: SocketAddr,
+    /// How shoppers reach the gate, e.g. `https://shop.example`; without a path.
+    pub public_url: String,
+    /// Whether cookies carry `Secure`. `false` only for plain HTTP on a laptop.
+    #[serde(default = "default_true")]
+    pub cookie_secure: bool,
+    /// Threads that serve requests.
+    #[serde(default = "default_threads")]
+    pub threads: usize,
+    /// The services behind the gate.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// Which path goes where. A path without a route is 404.
+    pub routes: Vec<RouteConfig>,
+    /// Rooms for upstreams that do not publish rooms themselves.
+    #[serde(default)]
+    pub rooms: Vec<RoomSettings>,
+    /// How many proxies of yours stand in front and append to `X-Forwarded-For`. 0: the header is ignored.
+    #[serde(default)]
+    pub trusted_proxies: usize,
+    /// Limits per client address.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// A service behind the gate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// Name used in `routes`.
+    pub name: String,
+    /// `host:port`; HTTP/1.1. A host name is looked up again every 10 s.
+    pub address: String,
+    /// Longest silence between two reads. Longer than the heartbeat of an event stream (15 s).
+    #[serde(default = "default_read_timeout_ms")]
+    pub read_timeout_ms: u64,
+}
+
+/// One line of the route table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// `/exact`, `/tail/*`, with `{deal}` for a deal id.
+    pub path: String,
+    /// Name of an upstream.
+    pub upstream: String,
+    /// The room in front: `deal` (that of the deal in the path) or the id of a room in `rooms`.
+    #[serde(default)]
+    pub room: Option<String>,
+}
+
+/// Limits per client address (IPv6: per /64). Generous, because many people share one address.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Joins and claims per second.
+    pub joins_per_s: u32,
+    /// Joins and claims at once.
+    pub joins_burst: u32,
+    /// Status polls per second.
+    pub polls_per_s: u32,
+    /// Status polls at once.
+    pub polls_burst: u32,
+    /// Most addresses that are remembered one by one; beyond, addresses share 4,096 buckets.
+    pub addresses_max: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { joins_per_s: 200, joins_burst: 1_000, polls_per_s: 2_000, polls_burst: 4_000, addresses_max: 200_000 }
+    }
+}
+
+fn default_true() -> bool {
+    true
+}
+fn default_threads() -> usize {
+    2
+}
+fn default_read_timeout_ms() -> u64 {
+    60_000
+}
+
+impl Config {
+    /// Checks what the types let through.
+    ///
+    /// # Errors
+    /// Naming the first wrong field.
+    pub fn validate(&self) -> Result<RouteTable, ConfigError> {
+        require((1..=256).contains(&self.threads), "gate.threads", "must be 1–256")?;
+        require(self.listen != self.admin_listen || self.listen.port() == 0, "gate.admin_listen", "must differ from `gate.listen`")?;
+        require(self.trusted_proxies <= 8, "gate.trusted_proxies", "must be 0–8")?;
+        let host = self.public_url.strip_prefix("https://").or_else(|| self.public_url.strip_prefix("http://"));
+        require(
+            host.is_some_and(|h| !h.is_empty() && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))),
+            "gate.public_url",
+            "must be `http(s)://host[:port]` without a path",
+        )?;
+        require(
+            !self.cookie_secure || self.public_url.starts_with("https://"),
+            "gate.cookie_secure",
+            "needs an https `gate.public_url`: browsers drop Secure cookies on plain HTTP",
+        )?;
+        self.validate_upstreams()?;
+        self.limits.validate()?;
+        let mut ids: Vec<RoomId> = Vec::new();
+        for (i, room) in self.rooms.iter().enumerate() {
+            room.validate().map_err(|e| ConfigError(format!("`gate.rooms[{i}]`: {}", e.0)))?;
+            require(!ids.contains(&room.room), &format!("gate.rooms[{i}].room"), "is there twice")?;
+            ids.push(room.room.clone());
+        }
+        let names: Vec<String> = self.upstreams.iter().map(|u| u.name.clone()).collect();
+        require(!self.routes.is_empty(), "gate.routes", "must not be empty")?;
+        RouteTable::new(&self.routes, &names, &ids)
+    }
+
+    fn validate_upstreams(&self) -> Result<(), ConfigError> {
+        require(!self.upstreams.is_empty(), "gate.upstreams", "must not be empty")?;
+        for (i, upstream) in self.upstreams.iter().enumerate() {
+            let field = |name: &str| format!("gate.upstreams[{i}].{name}");
+            let twice = self.upstreams.iter().filter(|u| u.name == upstream.name).count() > 1;
+            require(!upstream.name.is_empty() && !twice, &field("name"), "must be there once")?;
+            let port = upstream.address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+            require(port.is_some_and(|p| p > 0), &field("address"), "must be `host:port`")?;
+            require((1_000..=3_600_000).contains(&upstream.read_timeout_ms), &field("read_timeout_ms"), "must be 1,000–3,600,000")?;
+        }
+        Ok(())
+    }
+}
+
+impl LimitsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let limits = [
+            ("joins_per_s", self.joins_per_s),
+            ("joins_burst", self.joins_burst),
+            ("polls_per_s", self.polls_per_s),
+            ("polls_burst", self.polls_burst),
+        ];
+        for (name, value) in limits {
+            require((1..=1_000_000).contains(&value), &format!("gate.limits.{name}"), "must be 1–1,000,000")?;
+        }
+        require((1_000..=10_000_000).contains(&self.addresses_max), "gate.limits.addresses_max", "must be 1,000–10,000,000")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(change: impl Fn(&mut serde_json::Value)) -> Result<RouteTable, ConfigError> {
+        let mut value = serde_json::json!({
+            "listen": "127.0.0.1:8080", "admin_listen": "127.0.0.1:9101", "public_url": "http://127.0.0.1:8080", "cookie_secure": false,
+            "upstreams": [{ "name": "shop", "address": "127.0.0.1:8081" }],
+            "routes": [{ "path": "/deals/{deal}/buy", "upstream": "shop", "room": "deal" }, { "path": "/*", "upstream": "shop" }],
+        });
+        change(&mut value);
+        serde_json::from_value::<Config>(value).map_err(|e| ConfigError(e.to_string()))?.validate()
+    }
+
+    #[test]
+    fn the_default_file_passes() {
+        config(|_| {}).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        type Change = fn(&mut serde_json::Value);
+        let cases: &[(&str, Change)] = &[
+            ("gate.threads", |v| v["threads"] = 0.into()),
+            ("gate.admin_listen", |v| v["admin_listen"] = "127.0.0.1:8080".into()),
+            ("gate.public_url", |v| v["public_url"] = "http://a/b".into()),
+            ("gate.public_url", |v| v["public_url"] = "shop.example".into()),
+            ("gate.cookie_secure", |v| v["cookie_secure"] = true.into()),
+            ("gate.upstreams", |v| v["upstreams"] = serde_json::json!([])),
+            ("gate.upstreams[0].address", |v| v["upstreams"][0]["address"] = "shop".into()),
+            ("gate.upstreams[0].read_timeout_ms", |v| v["upstreams"][0]["read_timeout_ms"] = 1.into()),
+            ("gate.routes", |v| v["routes"] = serde_json::json!([])),
+            ("gate.routes[1].upstream", |v| v["routes"][1]["upstream"] = "x".into()),
+            ("gate.limits.polls_per_s", |v| v["limits"] = serde_json::json!({ "polls_per_s": 0 })),
+            ("gate.trusted_proxies", |v| v["trusted_proxies"] = 9.into()),
+            ("colour", |v| v["colour"] = 1.into()),
+            ("listen", |v| v["listen"] = "nowhere".into()),
+        ];
+        for (named, change) in cases {
+            let error = config(change).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(named) || (*named == "listen" && error.contains("address")), "{named}: {error}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What every answer of the gate needs: rooms, signers, limits, pages. One per process, shared by all requests.
+
+use crate::api::{not_found, store_away, ticket_invalid};
+use crate::canonical::CanonicalPath;
+use crate::cookie;
+use crate::decide::Asks;
+use crate::limits::{Limited, Limits};
+use crate::metric::Hot;
+use crate::page::Pages;
+use crate::reply::Reply;
+use crate::rooms::{Knowledge, Room, Rooms};
+use crate::visit::Visits;
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use queue::pass::Pass;
+use queue::ticket::Ticket;
+use service_kit::http::cookie;
+use service_kit::problem::{Problem, Slug};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Desk {
+    /// The rooms of this gate.
+    pub rooms: Arc<Rooms>,
+    /// Joins, claims, leaves.
+    pub visits: Visits,
+    /// Limits per address.
+    pub limits: Arc<Limits>,
+    /// The pages.
+    pub pages: Pages,
+    /// The public keys of assertions, as JSON.
+    pub jwks: Bytes,
+    /// Whether cookies carry `Secure`.
+    pub cookie_secure: bool,
+    /// Metric handles.
+    pub hot: Hot,
+}
+
+/// A request, as far as the gate's own answers look at it. Its path is canonical already.
+#[derive(Debug)]
+pub struct Asked<'r> {
+    /// The method.
+    pub method: &'r Method,
+    /// The path.
+    pub path: &'r CanonicalPath,
+    /// The headers as the client sent them.
+    pub headers: &'r HeaderMap,
+    /// Who asks, for the form of the answer.
+    pub asks: Asks,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Bytes of the body by `Content-Length`; `None` when the length is not told.
+    pub body_bytes: Option<u64>,
+}
+
+impl<'r> Asked<'r> {
+    /// Length of the body by the head alone.
+    pub fn body_bytes_of(headers: &HeaderMap) -> Option<u64> {
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            return None;
+        }
+        match headers.get(header::CONTENT_LENGTH) {
+            None => Some(0),
+            Some(value) => value.to_str().ok()?.parse().ok(),
+        }
+    }
+    fn ticket_header(&self) -> Option<&'r str> {
+        let bearer = self.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Ticket "));
+        bearer.or_else(|| self.headers.get("floodgate-ticket").and_then(|v| v.to_str().ok()))
+    }
+    /// Whether a ticket was sent in a header, on purpose, rather than by cookie.
+    pub fn has_ticket_header(&self) -> bool {
+        self.ticket_header().is_some()
+    }
+}
+
+impl Desk {
+    /// A known room.
+    ///
+    /// # Errors
+    /// 404 when the list of rooms is fresh, 503 when the room may exist.
+    pub fn room(&self, name: &str) -> Result<Arc<Room>, Reply> {
+        self.rooms.get(name).ok_or_else(|| match self.rooms.knowledge() {
+            Knowledge::Fresh => not_found(),
+            Knowledge::Unsure => store_away(),
+        })
+    }
+
+    /// Takes one from the client's budget.
+    ///
+    /// # Errors
+    /// 429 with `Retry-After`.
+    pub fn within_limits(&self, what: Limited, client: IpAddr) -> Result<(), Reply> {
+        self.limits.check(what, client).map_err(|seconds| {
+            match what {
+                Limited::Join => self.hot.limited_join.increment(1),
+                Limited::Poll => self.hot.limited_poll.increment(1),
+            }
+            let problem = Problem::new(Slug::TooManyRequests, "Too many requests from your network. Your place is kept; slow down.");
+            Reply::problem(&problem.retry_after_s(seconds))
+        })
+    }
+
+    /// The ticket of a request: from the header, else from the cookie. `None` when there is none.
+    ///
+    /// # Errors
+    /// 401 for a ticket that is not ours, altered, or of another room.
+    pub fn ticket(&self, asked: &Asked<'_>, room: &Room) -> Result<Option<Ticket>, Reply> {
+        match asked.ticket_header().or_else(|| cookie(asked.headers, &room.cookies.ticket)) {
+            None | Some("") => Ok(None),
+            Some(token) => self.visits.ticket(token, room).map(Some).ok_or_else(ticket_invalid),
+        }
+    }
+
+    /// The valid pass of a request with its token: from the header, else from the cookie.
+    pub fn pass(&self, headers: &HeaderMap, room: &Room) -> Option<(Pass, String)> {
+        let header = headers.get("floodgate-pass").and_then(|v| v.to_str().ok());
+        let cookie = cookie(headers, &room.cookies.pass).filter(|c| !c.is_empty());
+        let found = [header, cookie].into_iter().flatten().find_map(|token| Some((self.visits.pass(token, room)?, token.to_owned())));
+        match (&found, header.or(cookie)) {
+            (Some(_), _) => self.hot.pass_valid.increment(1),
+            (None, Some(_)) => self.hot.pass_invalid.increment(1),
+            (None, None) => self.hot.pass_missing.increment(1),
+        }
+        found
+    }
+
+    /// `Set-Cookie` for a pass; the cookie ends with the lease.
+    pub fn pass_cookie(&self, room: &Room, token: &str, expires_at_ms: i64) -> String {
+        let seconds = u64::try_from(expires_at_ms.saturating_sub(room.now_ms()) / 1_000).unwrap_or(0);
+        cookie::set(&room.cookies.pass, token, seconds, self.cookie_secure)
+    }
+
+    /// Where a form sends a browser back to: the path it came from if that is a canonical path of this
+    /// site, else the room's entrance. Only a path is ever taken over, never a host.
+    pub fn way_back(&self, asked: &Asked<'_>, room: &Room) -> String {
+        let referer = asked.headers.get(header::REFERER).and_then(|v| v.to_str().ok());
+        let host = asked.headers.get(header::HOST).and_then(|v| v.to_str().ok());
+        referer
+            .and_then(|r| r.split_once("://"))
+            .and_then(|(_, rest)| rest.strip_prefix(host?))
+            .and_then(|target| CanonicalPath::parse(target.as_bytes()).ok())
+            .filter(|path| !crate::api::is_own(path))
+            .map(|path| path.without_own_parameters().unwrap_or_else(|| path.target()))
+            .unwrap_or_else(|| room.settings.load().enter_path.clone())
+    }
+}

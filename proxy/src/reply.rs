@@ -1,0 +1,92 @@
+//! An answer of the gate's own, free of Pingora until it is sent.
+
+use bytes::Bytes;
+use http::HeaderName;
+use http::header;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use service_kit::problem::Problem;
+
+/// Status, headers and a whole body.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    headers: Vec<(HeaderName, String)>,
+    /// The body; not sent for `HEAD`.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// An answer that no cache may keep.
+    pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        let headers = vec![(header::CONTENT_TYPE, content_type.to_owned()), (header::CACHE_CONTROL, "no-store".to_owned())];
+        Self { status, headers, body: body.into() }
+    }
+    /// JSON that no cache may keep.
+    pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
+        Self::new(status, "application/json", body)
+    }
+    /// A redirect that turns into GET. `to` is a path of this site.
+    pub fn see_other(to: &str) -> Self {
+        Self::new(303, "text/plain; charset=utf-8", "").with(header::LOCATION, to)
+    }
+    /// 204.
+    pub fn empty() -> Self {
+        Self { status: 204, headers: vec![(header::CACHE_CONTROL, "no-store".to_owned())], body: Bytes::new() }
+    }
+    /// A problem document.
+    pub fn problem(problem: &Problem) -> Self {
+        Self::problem_as(problem.status(), problem)
+    }
+    /// A problem document with a status that has no slug of its own.
+    pub fn problem_as(status: u16, problem: &Problem) -> Self {
+        let reply = Self::new(status, "application/problem+json", problem.to_json());
+        match problem.retry_after_s {
+            Some(seconds) => reply.with(header::RETRY_AFTER, &seconds.to_string()),
+            None => reply,
+        }
+    }
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+    /// Puts a header in the place of one that is there.
+    #[must_use]
+    pub fn instead(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.retain(|(n, _)| *n != name);
+        self.with(name, value)
+    }
+    /// Adds cookies.
+    #[must_use]
+    pub fn cookies(mut self, cookies: impl IntoIterator<Item = String>) -> Self {
+        self.headers.extend(cookies.into_iter().map(|c| (header::SET_COOKIE, c)));
+        self
+    }
+    /// The first value of a header.
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Sends it. `content-length` is always there, so the connection can be used again.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub async fn send(self, session: &mut Session, head_only: bool) -> pingora::Result<()> {
+        let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 2))?;
+        for (name, value) in self.headers {
+            head.append_header(name, value)?;
+        }
+        if self.status != 204 {
+            head.insert_header(header::CONTENT_LENGTH, self.body.len().to_string())?;
+        }
+        let no_body = head_only || self.status == 204 || self.body.is_empty();
+        session.write_response_header(Box::new(head), no_body).await?;
+        if !no_body {
+            session.write_response_body(Some(self.body), true).await?;
+        }
+        Ok(())
+    }
+}

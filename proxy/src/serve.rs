@@ -1,0 +1,180 @@
+//! Start and end of the process: runtimes, listeners, signals.
+//!
+//! Pingora gives each of its services a runtime and drops it at the end, but Redis clients live on the
+//! runtime that made them: so one runtime of our own, kept from start to end, owns everything in the background.
+
+use crate::config::Config;
+use crate::desk::Desk;
+use crate::gate::Gate;
+use crate::keeper::keep_rooms;
+use crate::limits::Limits;
+use crate::metric::{self, Hot};
+use crate::page::Pages;
+use crate::rooms::{Knowledge, Rooms};
+use crate::upstream::{Upstream, keep_resolved};
+use crate::visit::Visits;
+use anyhow::Context as _;
+use async_trait::async_trait;
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::ProxyServiceBuilder;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use service_kit::admin::{self, Ready};
+use service_kit::keys::{KeyRing, KeysConfig};
+use service_kit::redis::{Redis, RedisConfig, StoreError};
+use service_kit::shutdown::{Shutdown, Trigger, channel};
+use service_kit::token::AssertionSigner;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Time for requests in flight after the listeners are closed, in seconds. Pingora always sleeps all of it.
+const GRACE_S: u64 = 1;
+/// Longest time for the runtimes to end afterwards, in seconds.
+const RUNTIMES_S: u64 = 3;
+/// Requests per client connection, so that no connection lives for ever.
+const REQUESTS_PER_CONNECTION: u32 = 10_000;
+/// Threads that talk to Redis and serve the admin port.
+const BACKGROUND_THREADS: usize = 2;
+
+/// Runs the gate until SIGTERM or SIGINT. Blocks; must not be called from a tokio runtime.
+///
+/// # Errors
+/// When the configuration is wrong or an address cannot be bound.
+pub fn run(cfg: Config, keys: KeysConfig, redis: RedisConfig, metrics: PrometheusHandle) -> anyhow::Result<()> {
+    run_until(cfg, keys, redis, metrics, None)
+}
+
+/// [`run`] that also ends when `stop` is pulled.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until(
+    cfg: Config,
+    keys: KeysConfig,
+    redis: RedisConfig,
+    metrics: PrometheusHandle,
+    stop: Option<Shutdown>,
+) -> anyhow::Result<()> {
+    service_kit::install_crypto_providers();
+    let table = cfg.validate()?;
+    let ring = KeyRing::new(&keys)?;
+    metric::describe();
+    // Pingora panics in a thread of its own when it cannot bind; so try first, where it can be told.
+    for (field, address) in [("gate.listen", cfg.listen), ("gate.admin_listen", cfg.admin_listen)] {
+        TcpListener::bind(address).with_context(|| format!("`{field}`: cannot listen on {address}"))?;
+    }
+    let background = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(BACKGROUND_THREADS)
+        .thread_name("gate-keeper")
+        .enable_all()
+        .build()?;
+    let first = match background.block_on(Redis::connect(&redis)) {
+        Ok(store) => Some(store),
+        Err(error @ StoreError::Config(_)) => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "Redis cannot be reached; serving what needs no store, and trying again");
+            None
+        }
+    };
+    let desk = Arc::new(Desk {
+        rooms: Arc::new(Rooms::default()),
+        visits: Visits::new(&ring),
+        limits: Arc::new(Limits::new(&cfg.limits)),
+        pages: Pages::new(),
+        jwks: AssertionSigner::new(&ring)?.jwks().to_owned().into(),
+        cookie_secure: cfg.cookie_secure,
+        hot: Hot::new(),
+    });
+    let upstreams = Arc::new(cfg.upstreams.iter().map(Upstream::new).collect::<Vec<_>>());
+    let (trigger, shutdown) = channel();
+    gauge!(metric::LIMITED_ADDRESSES_LIMIT).set(cfg.limits.addresses_max as f64);
+    background.spawn(keep_rooms(desk.rooms.clone(), cfg.rooms.clone(), redis, first, shutdown.clone()));
+    background.spawn(keep_resolved(upstreams.clone(), shutdown.clone()));
+    background.spawn(sweep_limits(desk.limits.clone(), shutdown.clone()));
+    background.spawn(serve_admin(cfg.admin_listen, metrics, desk.rooms.clone(), shutdown.clone()));
+
+    let gate = Gate { desk, table, upstreams, trusted_proxies: cfg.trusted_proxies };
+    tracing::info!(listen = %cfg.listen, admin = %cfg.admin_listen, threads = cfg.threads, "gate starts");
+    serve(gate, &cfg, End { trigger, stop });
+    background.shutdown_timeout(Duration::from_secs(1));
+    tracing::info!("gate ended");
+    Ok(())
+}
+
+/// Blocks until the end.
+fn serve(gate: Gate, cfg: &Config, end: End) {
+    // Everything in code: no YAML, no daemon, no files.
+    let conf = ServerConf {
+        threads: cfg.threads,
+        grace_period_seconds: Some(GRACE_S),
+        graceful_shutdown_timeout_seconds: Some(RUNTIMES_S),
+        max_retries: 1,
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let mut options = HttpServerOptions::default();
+    options.h2c = false;
+    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
+    let mut service = ProxyServiceBuilder::new(&server.configuration, gate).name("gate").server_options(options).build();
+    service.add_tcp(&cfg.listen.to_string());
+    server.add_service(service);
+    server.run(RunArgs { shutdown_signal: Box::new(end) });
+}
+
+/// Ends the server on SIGTERM, SIGINT, or when told by `stop`; tells the background at the same moment.
+struct End {
+    trigger: Trigger,
+    stop: Option<Shutdown>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for End {
+    async fn recv(&self) -> ShutdownSignal {
+        let signalled = |kind: SignalKind| async move {
+            match signal(kind) {
+                Ok(mut stream) => drop(stream.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let told = async {
+            match &self.stop {
+                Some(stop) => stop.requested().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = signalled(SignalKind::terminate()) => {}
+            () = signalled(SignalKind::interrupt()) => {}
+            () = told => {}
+        }
+        gauge!(metric::DRAINING).set(1.0);
+        self.trigger.stop();
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+async fn sweep_limits(limits: Arc<Limits>, stop: Shutdown) {
+    while stop.sleep_ms(1_000).await {
+        gauge!(metric::LIMITED_ADDRESSES).set(limits.sweep() as f64);
+    }
+}
+
+async fn serve_admin(listen: SocketAddr, metrics: PrometheusHandle, rooms: Arc<Rooms>, stop: Shutdown) {
+    let ready: Ready = Arc::new(move || {
+        let knowledge = rooms.knowledge();
+        Box::pin(async move {
+            match knowledge {
+                Knowledge::Fresh => Ok(()),
+                Knowledge::Unsure => Err("Redis has not answered within 3 s".to_owned()),
+            }
+        })
+    });
+    if let Err(error) = admin::serve(listen, metrics, ready, stop).await {
+        tracing::error!(%error, "the admin port ended");
+    }
+}

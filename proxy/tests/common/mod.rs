@@ -1,0 +1,261 @@
+//! A private Redis, an origin that logs every hit, and a gate in a thread, all ended on drop.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::PrometheusHandle;
+use proxy::Config;
+use queue::registry;
+use queue::settings::RoomSettings;
+use service_kit::ids::{DealId, RoomId};
+use service_kit::keys::{KeyRing, KeysConfig};
+use service_kit::redis::{Redis, RedisConfig};
+use service_kit::shutdown::{Trigger, channel};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::RwLock;
+
+/// One request as the origin saw it.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Hit {
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
+    }
+}
+
+type Log = Arc<RwLock<Vec<Hit>>>;
+
+/// Everything a test needs.
+pub struct World {
+    pub base: String,
+    pub address: SocketAddr,
+    pub admin: String,
+    pub deal: DealId,
+    pub room: RoomId,
+    pub keys: KeysConfig,
+    pub redis: Redis,
+    pub hits: Log,
+    pub origin: tokio::task::JoinHandle<()>,
+    stop: Option<Trigger>,
+    gate: Option<JoinHandle<anyhow::Result<()>>>,
+    server: Child,
+    dir: tempfile::TempDir,
+}
+
+pub fn settings(deal: DealId) -> RoomSettings {
+    serde_json::from_value(serde_json::json!({
+        "room": RoomId::of_deal(deal), "title": "Shoes & <b>more</b>", "rate_per_s": 1_000, "inside_max": 1_000,
+        "enter_path": format!("/deals/{deal}/buy"), "case_insensitive": true,
+    }))
+    .unwrap()
+}
+
+fn metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| service_kit::telemetry::init_metrics("gate-test", proxy::HISTOGRAMS).unwrap()).clone()
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl World {
+    /// A gate in front of one deal whose room is changed by `change`.
+    pub async fn start(change: impl Fn(&mut RoomSettings)) -> Self {
+        service_kit::install_crypto_providers();
+        if std::env::var_os("RUST_LOG").is_some() {
+            service_kit::telemetry::init_logs();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("redis.sock");
+        let server = spawn_redis(&socket);
+        let redis_config =
+            RedisConfig { url: format!("redis+unix://{}", socket.display()), connections: 2, command_timeout_ms: 1_000 };
+        let redis = connect(&redis_config).await;
+        let deal = DealId::new();
+        let mut settings = settings(deal);
+        change(&mut settings);
+        registry::publish(&redis, &settings).await.unwrap();
+        let hits: Log = Arc::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin_address = listener.local_addr().unwrap();
+        let app = Router::new().fallback(origin).with_state(hits.clone());
+        let origin = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let keys = KeysConfig { ring: vec![KeyRing::generate("k1")] };
+        let (port, admin) = (free_port(), free_port());
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "listen": format!("127.0.0.1:{port}"), "admin_listen": format!("127.0.0.1:{admin}"),
+            "public_url": format!("http://127.0.0.1:{port}"), "cookie_secure": false,
+            "limits": { "joins_per_s": 100_000, "joins_burst": 100_000, "polls_per_s": 100_000, "polls_burst": 100_000 },
+            "upstreams": [
+                { "name": "shop", "address": origin_address.to_string() },
+                { "name": "away", "address": format!("127.0.0.1:{}", free_port()) },
+            ],
+            "routes": [
+                { "path": "/deals/{deal}/buy/*", "upstream": "shop", "room": "deal" },
+                { "path": "/deals/{deal}/buy", "upstream": "shop", "room": "deal" },
+                { "path": "/api/v1/deals/{deal}/holds", "upstream": "shop", "room": "deal" },
+                { "path": "/away/*", "upstream": "away" },
+                { "path": "/open/*", "upstream": "shop" },
+                { "path": "/", "upstream": "shop" },
+            ],
+        }))
+        .unwrap();
+        let (stop, shutdown) = channel();
+        let gate = {
+            let (keys, metrics) = (keys.clone(), metrics());
+            std::thread::spawn(move || {
+                proxy::run_until(config, keys, redis_config, metrics, Some(shutdown)).inspect_err(|e| eprintln!("gate: {e:#}"))
+            })
+        };
+        let world = Self {
+            base: format!("http://127.0.0.1:{port}"),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            admin: format!("http://127.0.0.1:{admin}"),
+            deal,
+            room: RoomId::of_deal(deal),
+            keys,
+            redis,
+            hits,
+            origin,
+            stop: Some(stop),
+            gate: Some(gate),
+            server,
+            dir,
+        };
+        world.until_ready().await;
+        world
+    }
+
+    async fn until_ready(&self) {
+        let client = client();
+        for _ in 0..200 {
+            let status = client.get(self.room_url("status")).send().await;
+            if status.is_ok_and(|r| r.status() == 200) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the gate did not become ready");
+    }
+
+    pub fn room_url(&self, endpoint: &str) -> String {
+        format!("{}/_floodgate/rooms/{}/{endpoint}", self.base, self.room)
+    }
+    pub fn buy(&self) -> String {
+        format!("/deals/{}/buy", self.deal)
+    }
+    pub fn buy_url(&self) -> String {
+        format!("{}{}", self.base, self.buy())
+    }
+    pub fn ring(&self) -> KeyRing {
+        KeyRing::new(&self.keys).unwrap()
+    }
+    pub async fn log(&self) -> Vec<Hit> {
+        self.hits.read().await.clone()
+    }
+    pub async fn publish(&self, change: impl Fn(&mut RoomSettings)) {
+        let mut settings = settings(self.deal);
+        change(&mut settings);
+        registry::publish(&self.redis, &settings).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+    }
+    /// Ends Redis, as a crash would.
+    pub fn kill_redis(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+    /// Starts it again, empty.
+    pub fn start_redis_again(&mut self) {
+        self.server = spawn_redis(&self.dir.path().join("redis.sock"));
+    }
+    /// Sends raw bytes on a connection of its own and returns everything that comes back.
+    pub fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+    /// Tells the gate to stop and waits for it; returns how long that took.
+    pub fn stop(&mut self) -> Duration {
+        let started = service_kit::clock::monotonic();
+        drop(self.stop.take().map(|s| s.stop()));
+        if let Some(gate) = self.gate.take() {
+            gate.join().unwrap().unwrap();
+        }
+        started.elapsed()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.stop();
+        }
+        if let Some(gate) = self.gate.take() {
+            let _ = gate.join();
+        }
+        self.origin.abort();
+        self.kill_redis();
+    }
+}
+
+pub fn client() -> reqwest::Client {
+    service_kit::install_crypto_providers();
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
+}
+
+fn spawn_redis(socket: &std::path::Path) -> Child {
+    Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+        .arg(socket)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server must be installed")
+}
+
+async fn connect(config: &RedisConfig) -> Redis {
+    for _ in 0..100 {
+        if let Ok(redis) = Redis::connect(config).await {
+            return redis;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the private Redis did not start");
+}
+
+async fn origin(State(hits): State<Log>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let events = head.uri.path().ends_with("/events");
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    hits.write().await.push(Hit {
+        method: head.method.to_string(),
+        target: head.uri.to_string(),
+        headers: head.headers.iter().map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    });
+    if events {
+        let stream = futures::stream::unfold(0_u32, |n| async move {
+            if n > 0 {
+                tokio::time::sleep(Duration::from_millis(600)).await;
+            }
+            Some((Ok::<_, std::convert::Infallible>(format!("data: {n}\n\n")), n + 1))
+        });
+        return ([("content-type", "text/event-stream")], Body::from_stream(stream)).into_response();
+    }
+    ([("x-frame-options", "DENY")], "origin").into_response()
+}

@@ -1,0 +1,281 @@
+//! What one visitor is told: a pure function of the board, the ticket and the last heartbeat.
+
+use crate::board::Board;
+use crate::eta::Eta;
+use crate::ladder::EXACT_RANKS;
+use crate::line::Presence;
+use crate::pace::next_poll_ms;
+use crate::state::RoomState;
+use crate::ticket::Ticket;
+use serde::Serialize;
+use service_kit::ids::RoomId;
+
+/// What a visitor is, as the page and the API say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VisitorState {
+    /// The lobby is not open yet.
+    Scheduled,
+    /// In line before the start.
+    Lobby,
+    /// In line, the room is open.
+    Waiting,
+    /// Your turn: claim the pass.
+    Called,
+    /// Has a pass.
+    Inside,
+    /// The turn passed for good; take a new number.
+    Missed,
+    /// In line, the operator stopped the calls.
+    Paused,
+    /// In line, all units are in checkout and some may come back.
+    Standby,
+    /// Nothing left to buy.
+    SoldOut,
+    /// Over.
+    Closed,
+}
+
+/// The answer to one status poll.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The room.
+    pub room: RoomId,
+    /// What the visitor is.
+    pub state: VisitorState,
+    /// The place in line (in FIFO rooms the number).
+    pub place: Option<u64>,
+    /// People in front.
+    pub ahead: Option<u64>,
+    /// People behind.
+    pub behind: Option<u64>,
+    /// How long it may take; `None` = nobody can know.
+    pub eta_seconds: Option<Eta>,
+    /// When to ask again, in ms; 0 = never, this is final.
+    pub next_poll_ms: u64,
+    /// The operator's message.
+    pub notice: Option<String>,
+    /// The clock that the times here belong to.
+    pub now_ms: i64,
+    /// When the calls begin.
+    pub starts_at_ms: i64,
+    /// Until when a called visitor must claim.
+    pub claim_by_ms: Option<i64>,
+}
+
+/// A called visitor asks again so soon.
+const CALLED_POLL_MS: u64 = 1_000;
+/// A wait that nobody can tell, near the front: taken as so long for the pacing.
+const NEAR_WAIT_MS: u64 = 16_000;
+
+impl Board {
+    /// The status of one visitor. Never touches Redis. `presence` is the answer to the last heartbeat, if any; the
+    /// board and the heartbeat may be a tick apart, so whichever says more wins.
+    /// Without a ticket (or with one that was given up) it tells what a newcomer would find.
+    pub fn status(&self, ticket: Option<&Ticket>, presence: Option<Presence>, now_ms: i64) -> Status {
+        let ticket = ticket.filter(|t| t.room == self.settings.room && presence != Some(Presence::Left));
+        let claim_by_ms = ticket.and_then(|t| self.called_until(t.number)).filter(|until_ms| *until_ms > now_ms);
+        let state = self.visitor_state(ticket.and(presence), claim_by_ms.is_some(), now_ms);
+        let in_line = matches!(
+            state,
+            VisitorState::Scheduled
+                | VisitorState::Lobby
+                | VisitorState::Waiting
+                | VisitorState::Paused
+                | VisitorState::Standby
+        );
+        let ahead = match state {
+            VisitorState::Called | VisitorState::Inside => Some(0),
+            _ if in_line => ticket.map(|t| self.ahead_of(t.number)),
+            _ => None,
+        };
+        let newcomer = ahead.unwrap_or(self.waiting);
+        let eta_seconds = if in_line { self.eta(newcomer, now_ms) } else { None };
+        Status {
+            room: self.settings.room.clone(),
+            state,
+            place: ticket.map(|t| t.number),
+            ahead,
+            behind: ahead.filter(|_| in_line).map(|ahead| self.waiting.saturating_sub(ahead).saturating_sub(1)),
+            eta_seconds,
+            next_poll_ms: self.poll_ms(state, ticket, newcomer, eta_seconds, now_ms),
+            notice: self.settings.notice.clone(),
+            now_ms,
+            starts_at_ms: self.settings.starts_at_ms,
+            claim_by_ms: claim_by_ms.filter(|_| state == VisitorState::Called),
+        }
+    }
+
+    fn visitor_state(&self, presence: Option<Presence>, on_board: bool, now_ms: i64) -> VisitorState {
+        let room = self.state(now_ms);
+        match (presence, room) {
+            // Inside is about the pass, which outlives the room: people in checkout finish.
+            (Some(Presence::Inside), _) => VisitorState::Inside,
+            (_, RoomState::SoldOut) => VisitorState::SoldOut,
+            (_, RoomState::Closed) => VisitorState::Closed,
+            (Some(Presence::Missed), _) => VisitorState::Missed,
+            (Some(Presence::Called), _) => VisitorState::Called,
+            _ if on_board => VisitorState::Called,
+            (_, RoomState::Scheduled) => VisitorState::Scheduled,
+            (_, RoomState::Lobby) => VisitorState::Lobby,
+            (_, RoomState::Open) => VisitorState::Waiting,
+            (_, RoomState::Paused) => VisitorState::Paused,
+            (_, RoomState::Standby) => VisitorState::Standby,
+        }
+    }
+
+    fn poll_ms(&self, state: VisitorState, ticket: Option<&Ticket>, ahead: u64, eta: Option<Eta>, now_ms: i64) -> u64 {
+        let until = |ms: i64| u64::try_from(ms.saturating_sub(now_ms)).unwrap_or(0);
+        let wait_ms = match state {
+            VisitorState::SoldOut | VisitorState::Closed | VisitorState::Missed => return 0,
+            VisitorState::Called => return CALLED_POLL_MS,
+            VisitorState::Inside => Some(u64::MAX),
+            VisitorState::Scheduled => Some(until(self.settings.lobby_opens_at_ms)),
+            _ => match eta {
+                Some(eta) => Some(eta.low.saturating_mul(1_000)),
+                None => (ahead < EXACT_RANKS).then_some(NEAR_WAIT_MS),
+            },
+        };
+        next_poll_ms(&self.settings, wait_ms, ticket.map_or(0, |t| t.number), now_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::LimitReason;
+    use crate::board::Totals;
+    use crate::ladder::Ladder;
+    use crate::settings::{RoomSettings, tests::room};
+    use crate::state::Stock;
+    use std::sync::Arc;
+
+    /// 30 in line (numbers 71 to 100), 61 to 70 called until 5,000.
+    fn board(settings: RoomSettings) -> Board {
+        Board {
+            settings: Arc::new(settings),
+            taken_ms: 1_000,
+            last_tick_ms: 1_000,
+            waiting: 30,
+            silent: 0,
+            called: 10,
+            inside: 0,
+            buying: 0,
+            frontier: 70,
+            next: 101,
+            stock: None,
+            rate_per_s: Some(10.0),
+            reason: LimitReason::Target,
+            totals: Totals::default(),
+            ladder: Ladder::new((0..30).map(|r| (r, 71 + r)), 30),
+            called_until: (61..=70).map(|n| (n, 5_000)).collect(),
+        }
+    }
+
+    fn ticket(number: u64) -> Ticket {
+        Ticket {
+            room: "shoes".parse().unwrap(),
+            number,
+            visitor: service_kit::ids::VisitorId::new(),
+            joined_ms: 0,
+            promise_ms: 0,
+        }
+    }
+
+    #[test]
+    fn place_ahead_and_behind() {
+        let board = board(room());
+        for (number, ahead, behind) in [(71, 0, 29), (80, 9, 20), (100, 29, 0), (101, 30, 0), (105, 34, 0)] {
+            let status = board.status(Some(&ticket(number)), Some(Presence::Waiting), 2_000);
+            assert_eq!(status.state, VisitorState::Waiting);
+            assert_eq!((status.place, status.ahead, status.behind), (Some(number), Some(ahead), Some(behind)));
+            assert!(status.eta_seconds.is_some());
+        }
+    }
+
+    #[test]
+    fn the_called_learn_it_from_the_board_or_from_their_heartbeat() {
+        let board = board(room());
+        let called = board.status(Some(&ticket(65)), Some(Presence::Waiting), 2_000);
+        assert_eq!(
+            (called.state, called.ahead, called.claim_by_ms, called.next_poll_ms),
+            (VisitorState::Called, Some(0), Some(5_000), 1_000)
+        );
+        let fresh = board.status(Some(&ticket(71)), Some(Presence::Called), 2_000);
+        assert_eq!((fresh.state, fresh.claim_by_ms), (VisitorState::Called, None));
+        let over = board.status(Some(&ticket(65)), Some(Presence::Missed), 5_000);
+        assert_eq!((over.state, over.next_poll_ms, over.ahead), (VisitorState::Missed, 0, None));
+        let claimed = board.status(Some(&ticket(65)), Some(Presence::Inside), 2_000);
+        assert_eq!((claimed.state, claimed.claim_by_ms, claimed.ahead), (VisitorState::Inside, None, Some(0)));
+        let paused = self::board(RoomSettings { paused: true, ..room() });
+        assert_eq!(paused.status(Some(&ticket(65)), None, 2_000).state, VisitorState::Called, "a call is a promise");
+    }
+
+    #[test]
+    fn final_states_stop_the_polling_and_promise_nothing() {
+        let sold_out = Some(Stock { available: 0, held: 0, sold: 9, total: 9 });
+        let standby = Some(Stock { available: 0, held: 2, sold: 7, total: 9 });
+        let aware = RoomSettings { stock_aware: true, ..room() };
+        let cases = [
+            (Board { stock: sold_out, ..board(aware.clone()) }, VisitorState::SoldOut, true),
+            (board(RoomSettings { closed: true, ..room() }), VisitorState::Closed, true),
+            (Board { stock: standby, ..board(aware) }, VisitorState::Standby, false),
+            (board(RoomSettings { paused: true, ..room() }), VisitorState::Paused, false),
+        ];
+        for (board, state, is_final) in cases {
+            for presence in [None, Some(Presence::Waiting)] {
+                let status = board.status(Some(&ticket(80)), presence, 2_000);
+                assert_eq!((status.state, status.eta_seconds), (state, None));
+                assert_eq!(status.next_poll_ms == 0, is_final, "{state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn before_the_start_the_wait_includes_the_start() {
+        let lobby = board(RoomSettings { lobby_opens_at_ms: 10_000, starts_at_ms: 110_000, ..room() });
+        let early = lobby.status(None, None, 2_000);
+        assert_eq!((early.state, early.place, early.ahead), (VisitorState::Scheduled, None, None));
+        assert!((850..=1_150).contains(&early.next_poll_ms), "the lobby opens in 8 s: {}", early.next_poll_ms);
+        let status = lobby.status(Some(&ticket(80)), None, 10_000);
+        assert_eq!(status.state, VisitorState::Lobby);
+        assert_eq!(status.eta_seconds, Some(Eta { low: 120, high: 120 }));
+        assert!(status.next_poll_ms > 10_000);
+    }
+
+    #[test]
+    fn a_ticket_of_another_room_or_one_given_up_is_no_ticket() {
+        let board = board(room());
+        let foreign = Ticket { room: "bags".parse().unwrap(), ..ticket(65) };
+        for (ticket, presence) in [(foreign, None), (ticket(65), Some(Presence::Left))] {
+            let status = board.status(Some(&ticket), presence, 2_000);
+            assert_eq!((status.state, status.place, status.ahead), (VisitorState::Waiting, None, None));
+        }
+    }
+
+    #[test]
+    fn the_names_in_json() {
+        let json = serde_json::to_value(board(room()).status(Some(&ticket(80)), None, 2_000)).unwrap();
+        for field in [
+            "room",
+            "state",
+            "place",
+            "ahead",
+            "behind",
+            "eta_seconds",
+            "next_poll_ms",
+            "notice",
+            "now_ms",
+            "starts_at_ms",
+            "claim_by_ms",
+        ] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        assert_eq!(json["state"], "waiting");
+        let public = board(room()).public(2_000);
+        assert_eq!(
+            (&public["state"], &public["waiting"], &public["limit_reason"]),
+            (&"open".into(), &30.into(), &"target".into())
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! The ticket: a signed receipt for one number of one room. It is checked on every poll, without any store.
+
+use service_kit::ids::{RoomId, VisitorId};
+use service_kit::keys::{KeyRing, Purpose};
+use service_kit::token::{BadToken, TextSigner};
+
+/// Highest number: the largest integer that Lua and JavaScript keep exactly.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// What a visitor holds while waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The room that gave it.
+    pub room: RoomId,
+    /// The number, from 1.
+    pub number: u64,
+    /// Who it was given to.
+    pub visitor: VisitorId,
+    /// When, by the store's clock.
+    pub joined_ms: i64,
+    /// The upper end of the wait promised at that moment, in milliseconds; 0 = none was promised.
+    pub promise_ms: i64,
+}
+
+/// Signs and checks tickets: `1.<room>.<number>.<visitor>.<joined>.<promise>.<key id>.<mac>`.
+#[derive(Clone)]
+pub struct TicketSigner {
+    signer: TextSigner,
+}
+
+impl std::fmt::Debug for TicketSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TicketSigner")
+    }
+}
+
+impl TicketSigner {
+    /// Uses the ring's ticket keys.
+    pub fn new(ring: &KeyRing) -> Self {
+        Self { signer: TextSigner::new(ring, Purpose::Ticket) }
+    }
+
+    /// The token, safe in a cookie and in a header.
+    pub fn issue(&self, ticket: &Ticket) -> String {
+        let Ticket { room, number, visitor, joined_ms, promise_ms } = ticket;
+        self.signer.sign(&format!("1.{room}.{number}.{visitor}.{joined_ms}.{promise_ms}"))
+    }
+
+    /// The ticket, if we gave it for `room`.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn verify(&self, token: &str, room: &RoomId) -> Result<Ticket, BadToken> {
+        let body = self.signer.verify(token)?;
+        let mut parts = body.split('.');
+        let mut next = || parts.next().ok_or(BadToken);
+        if next()? != "1" || next()? != room.as_str() {
+            return Err(BadToken);
+        }
+        let number = next()?.parse().map_err(|_| BadToken)?;
+        let visitor = next()?.parse().map_err(|_| BadToken)?;
+        let joined_ms = next()?.parse().map_err(|_| BadToken)?;
+        let promise_ms = next()?.parse().map_err(|_| BadToken)?;
+        if parts.next().is_some() || !(1..=NUMBER_MAX).contains(&number) {
+            return Err(BadToken);
+        }
+        Ok(Ticket { room: room.clone(), number, visitor, joined_ms, promise_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use service_kit::keys::KeysConfig;
+
+    #[test]
+    fn a_ticket_is_good_for_its_own_room_only() {
+        let ring = KeyRing::new(&KeysConfig { ring: vec![KeyRing::generate("a")] }).unwrap();
+        let signer = TicketSigner::new(&ring);
+        let (room, other): (RoomId, RoomId) = ("shoes".parse().unwrap(), "bags".parse().unwrap());
+        let ticket = Ticket { room: room.clone(), number: 17, visitor: VisitorId::new(), joined_ms: 5, promise_ms: 0 };
+        let token = signer.issue(&ticket);
+        assert!(token.len() < 160, "{} bytes", token.len());
+        assert_eq!(signer.verify(&token, &room), Ok(ticket.clone()));
+        assert_eq!(signer.verify(&token, &other), Err(BadToken));
+        let text = TextSigner::new(&ring, Purpose::Ticket);
+        for body in ["1.shoes.0", "2.shoes.17", "1.shoes.17.short.5.0"] {
+            assert!(signer.verify(&text.sign(body), &room).is_err(), "{body}");
+        }
+        let zero = Ticket { number: 0, ..ticket.clone() };
+        assert!(signer.verify(&signer.issue(&zero), &room).is_err());
+        let huge = Ticket { number: NUMBER_MAX + 1, ..ticket };
+        assert!(signer.verify(&signer.issue(&huge), &room).is_err());
+    }
+}

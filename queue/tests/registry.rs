@@ -1,0 +1,58 @@
+//! The list of rooms: version and settings move together, and a lost list opens nothing.
+
+mod support;
+
+use queue::keys::SETTINGS;
+use queue::registry::{fetch, publish, retract};
+use queue::settings::RoomSettings;
+use service_kit::redis::StoreError;
+use support::room;
+
+#[tokio::test]
+async fn a_gate_learns_of_every_change_once() {
+    let (_server, redis, _) = support::line().await;
+    assert_eq!(fetch(&redis, 0).await, Ok(None), "nothing was published yet");
+    publish(&redis, &room("a")).await.unwrap();
+    publish(&redis, &room("b")).await.unwrap();
+    let (version, rooms) = fetch(&redis, 0).await.unwrap().unwrap();
+    assert_eq!(rooms, [room("a"), room("b")]);
+    publish(&redis, &room("b")).await.unwrap();
+    assert_eq!(fetch(&redis, version).await, Ok(None), "the same settings again are no change");
+
+    let paused = RoomSettings { paused: true, ..room("b") };
+    publish(&redis, &paused).await.unwrap();
+    retract(&redis, &room("a").room).await.unwrap();
+    let (after, rooms) = fetch(&redis, version).await.unwrap().unwrap();
+    assert_eq!((after, rooms), (version + 2, vec![paused.clone()]));
+    retract(&redis, &room("a").room).await.unwrap();
+    assert_eq!(fetch(&redis, after).await, Ok(None), "retracting twice is one change");
+    retract(&redis, &paused.room).await.unwrap();
+    assert_eq!(fetch(&redis, after).await, Ok(Some((after + 1, Vec::new()))));
+}
+
+#[tokio::test]
+async fn a_lost_list_is_not_an_empty_list() {
+    let (_server, redis, _) = support::line().await;
+    publish(&redis, &room("a")).await.unwrap();
+    let (version, _) = fetch(&redis, 0).await.unwrap().unwrap();
+    redis.command("FLUSHALL", &[]).await.unwrap();
+    assert_eq!(fetch(&redis, version).await, Ok(None), "the gate keeps its rooms");
+    publish(&redis, &room("a")).await.unwrap();
+    let (again, rooms) = fetch(&redis, version).await.unwrap().expect("a version that no gate remembers");
+    assert!(again != version && rooms == [room("a")]);
+}
+
+#[tokio::test]
+async fn bad_settings_go_neither_in_nor_out() {
+    let (_server, redis, _) = support::line().await;
+    let bad = RoomSettings { rate_per_s: 0, ..room("a") };
+    assert!(matches!(publish(&redis, &bad).await, Err(StoreError::Config(text)) if text.contains("rate_per_s")));
+    publish(&redis, &room("a")).await.unwrap();
+    let other = serde_json::to_string(&room("other")).unwrap();
+    let invalid = serde_json::to_string(&RoomSettings { inside_max: 0, ..room("c") }).unwrap();
+    redis
+        .command("HSET", &[SETTINGS, "b", "{\"from\":\"the future\"}", "mismatch", &other, "c", &invalid])
+        .await
+        .unwrap();
+    assert_eq!(fetch(&redis, 0).await.unwrap().unwrap().1, [room("a")]);
+}

@@ -1,0 +1,129 @@
+//! A private Redis per test: Debian's server on a unix socket in a directory of its own, killed on drop.
+#![allow(dead_code, reason = "each test file uses its own part of the helper")]
+
+use queue::line::{Joined, Line};
+use queue::settings::RoomSettings;
+use service_kit::ids::VisitorId;
+use service_kit::redis::{Redis, RedisConfig, Reply};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+pub struct PrivateRedis {
+    server: Child,
+    directory: tempfile::TempDir,
+}
+
+impl PrivateRedis {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let server = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", "redis.sock", "--dir"])
+            .arg(directory.path())
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server must be installed for this test");
+        let private = Self { server, directory };
+        for _ in 0..500 {
+            // The file appears a moment before the server listens on it.
+            if std::os::unix::net::UnixStream::connect(private.directory.path().join("redis.sock")).is_ok() {
+                return private;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("redis-server did not open its socket within 5 s");
+    }
+
+    pub async fn connect(&self, command_timeout_ms: u64) -> Redis {
+        service_kit::install_crypto_providers();
+        let url = format!("redis+unix://{}", self.directory.path().join("redis.sock").display());
+        Redis::connect(&RedisConfig { url, connections: 2, command_timeout_ms })
+            .await
+            .expect("the private Redis answers")
+    }
+}
+
+impl Drop for PrivateRedis {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A Redis, a door to it and a line.
+pub async fn line() -> (PrivateRedis, Redis, Line) {
+    let server = PrivateRedis::start();
+    let redis = server.connect(5_000).await;
+    let line = Line::new(redis.clone());
+    (server, redis, line)
+}
+
+/// A room that is open from the beginning of time.
+pub fn room(name: &str) -> RoomSettings {
+    let json = format!(r#"{{"room":"{name}","title":"Shoes","rate_per_s":10,"inside_max":1000}}"#);
+    serde_json::from_str(&json).expect("valid settings")
+}
+
+/// One newcomer with a key and a visitor of their own.
+pub async fn join(line: &Line, room: &RoomSettings, key: &str, now_ms: i64) -> Joined {
+    line.at(now_ms).join(room, &VisitorId::new(), key, now_ms).await.expect("a join")
+}
+
+/// `people` newcomers, keys `k1`, `k2`, …
+pub async fn crowd(line: &Line, room: &RoomSettings, people: u64, now_ms: i64) {
+    for i in 1..=people {
+        join(line, room, &format!("k{i}"), now_ms).await;
+    }
+}
+
+/// Members of a ZSET with their scores, by score.
+pub async fn zset(redis: &Redis, key: &str) -> Vec<(u64, i64)> {
+    let reply = redis.command("ZRANGE", &[key, "0", "-1", "WITHSCORES"]).await.expect("ZRANGE");
+    let flat = reply.list().expect("a list").iter().map(|r| r.int().expect("a number")).collect::<Vec<_>>();
+    flat.chunks(2).map(|pair| (u64::try_from(pair[0]).expect("a number"), pair[1])).collect()
+}
+
+/// Members of a ZSET, by score.
+pub async fn members(redis: &Redis, key: &str) -> Vec<u64> {
+    zset(redis, key).await.into_iter().map(|(number, _)| number).collect()
+}
+
+/// One field of a HASH as a number; 0 = absent.
+pub async fn field(redis: &Redis, key: &str, field: &str) -> i64 {
+    match redis.command("HGET", &[key, field]).await.expect("HGET") {
+        Reply::Nil => 0,
+        value => value.int().expect("a number"),
+    }
+}
+
+/// How many commands this Redis has run, from `INFO commandstats`, its own queries left out.
+pub async fn commands_run(redis: &Redis) -> i64 {
+    let info = redis.command("INFO", &["commandstats"]).await.expect("INFO").text().expect("text");
+    info.lines()
+        .filter(|l| !l.starts_with("cmdstat_info") && !l.starts_with("cmdstat_ping"))
+        .filter_map(|l| l.split_once("calls=")?.1.split(',').next()?.parse::<i64>().ok())
+        .sum()
+}
+
+/// A small random number generator (splitmix64) whose seed is printed by whoever fails.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            let other = self.below(i as u64 + 1) as usize;
+            items.swap(i, other);
+        }
+    }
+}
