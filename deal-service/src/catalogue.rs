@@ -18,7 +18,18 @@ pub const STALE_MS_MAX: u64 = 60_000;
 /// Most different answers that are kept; beyond it the old ones are dropped.
 const ENTRIES_MAX: usize = 1_024;
 
-type Cell<V> = Arc<Mutex<Option<(Instant, V)>>>;
+/// How long a reader waits for another reader's query.
+const WAIT_MS_MAX: u64 = 2_000;
+
+struct Entry<V> {
+    value: V,
+    /// When PostgreSQL said so.
+    fetched_at: Instant,
+    /// When it was last asked, whether or not it answered: an outage is noticed by one reader per second.
+    asked_at: Instant,
+}
+
+type Cell<V> = Arc<Mutex<Option<Entry<V>>>>;
 
 /// Answers by question, each fetched by one caller at a time while the others wait for it.
 struct Cache<K, V> {
@@ -35,25 +46,27 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         F: AsyncFnOnce() -> Result<V, LedgerError>,
     {
         let cell = self.cell(key).await;
-        let mut slot = cell.lock().await;
-        let age = slot.as_ref().map(|(at, _)| at.elapsed());
-        if let (Some((_, value)), Some(age)) = (slot.as_ref(), age)
-            && age < Duration::from_millis(FRESH_MS)
-        {
-            return Ok(value.clone());
+        let waited = tokio::time::timeout(Duration::from_millis(WAIT_MS_MAX), cell.lock()).await;
+        let mut slot = waited.map_err(|_| LedgerError::Unavailable("many readers wait for one answer".into()))?;
+        if let Some(entry) = slot.as_ref().filter(|e| e.asked_at.elapsed() < Duration::from_millis(FRESH_MS)) {
+            return Ok(entry.value.clone());
         }
         match fetch().await {
             Ok(value) => {
-                *slot = Some((monotonic(), value.clone()));
+                let now = monotonic();
+                *slot = Some(Entry { value: value.clone(), fetched_at: now, asked_at: now });
                 Ok(value)
             }
-            Err(error) => match (slot.as_ref(), age) {
-                (Some((_, value)), Some(age)) if age < Duration::from_millis(STALE_MS_MAX) => {
-                    tracing::warn!(%error, "serving an older answer");
-                    Ok(value.clone())
+            Err(error) => {
+                match slot.as_mut().filter(|e| e.fetched_at.elapsed() < Duration::from_millis(STALE_MS_MAX)) {
+                    Some(entry) => {
+                        tracing::warn!(%error, "serving an older answer");
+                        entry.asked_at = monotonic();
+                        Ok(entry.value.clone())
+                    }
+                    None => Err(error),
                 }
-                _ => Err(error),
-            },
+            }
         }
     }
 
@@ -62,7 +75,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         if cells.len() >= ENTRIES_MAX && !cells.contains_key(&key) {
             cells.retain(|_, cell| {
                 cell.try_lock().is_ok_and(|slot| {
-                    slot.as_ref().is_some_and(|(at, _)| at.elapsed() < Duration::from_millis(FRESH_MS))
+                    slot.as_ref().is_some_and(|e| e.asked_at.elapsed() < Duration::from_millis(FRESH_MS))
                 })
             });
             if cells.len() >= ENTRIES_MAX {

@@ -27,12 +27,12 @@ export function launch() {
  * A fresh visitor. `origins` are the only ones that may be asked for anything; `problems()` lists what
  * went wrong: console errors, reports of the content security policy, page errors, foreign requests.
  */
-export async function visitor(browser, origins, { lang = "en", width = 1280, scheme = "light", js = true, bypassCSP = false } = {}) {
+export async function visitor(browser, origins, { lang = "en", width = 1280, motion = "no-preference", js = true, bypassCSP = false } = {}) {
   const context = await browser.newContext({
     locale: lang === "ko" ? "ko-KR" : "en-US",
     timezoneId: "Asia/Seoul",
     viewport: { width, height: 800 },
-    colorScheme: scheme,
+    reducedMotion: motion,
     javaScriptEnabled: js,
     bypassCSP,
   });
@@ -54,10 +54,14 @@ export function assertQuiet(visit) {
   assert.deepEqual(visit.problems(), []);
 }
 
-/** Runs axe on the page; the context needs `bypassCSP`. Returns readable findings. */
-export async function axe(page) {
+/**
+ * Runs axe on the page; the context needs `bypassCSP`. Returns readable findings. `rules` names single
+ * rules to run instead of all.
+ */
+export async function axe(page, rules) {
   if (!(await page.evaluate(() => "axe" in window))) await page.addScriptTag({ path: axeFile });
-  const result = await page.evaluate((tags) => window.axe.run(document, { runOnly: { type: "tag", values: tags } }), TAGS);
+  const runOnly = rules ? { type: "rule", values: rules } : { type: "tag", values: TAGS };
+  const result = await page.evaluate((runOnly) => window.axe.run(document, { runOnly, resultTypes: ["violations"] }), runOnly);
   return result.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`);
 }
 

@@ -122,9 +122,9 @@ Examples:
 pub struct ConfigArgs {
     /// Configuration file (TOML)
     ///
-    /// Without it: .floodgate/floodgate.toml if that exists, else only
-    /// the environment (FLOODGATE__SECTION__FIELD).
-    #[arg(long, value_name = "FILE", env = "FLOODGATE_CONFIG", hide_env_values = true)]
+    /// Without it: .floodgate/floodgate.toml if that exists, else
+    /// only the environment (FLOODGATE__SECTION__FIELD).
+    #[arg(long, value_name = "FILE", env = "FLOODGATE_CONFIG", hide_env_values = true, verbatim_doc_comment)]
     pub config: Option<PathBuf>,
 }
 
@@ -142,7 +142,7 @@ pub struct RoleArgs {
 /// Options of `up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// Directory of stores, logs and configuration
+    /// Where stores, logs and settings live
     #[arg(long, value_name = "DIR", default_value = ".floodgate")]
     pub dir: PathBuf,
     /// Print the state as one JSON object once everything runs
@@ -162,7 +162,7 @@ pub struct DemoArgs {
     /// Units for sale
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub stock: u32,
-    /// Seconds until the sale opens [default: 20, with --once 3]
+    /// Seconds until the opening [default: 20, with --once 3]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub opens_in_s: Option<u32>,
     /// Shoppers called per second [default: by the stock]
@@ -171,18 +171,18 @@ pub struct DemoArgs {
     /// Most shoppers inside at once [default: by the stock]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub inside_max: Option<u32>,
-    /// Seed of the shoppers' behaviour [default: random, printed]
+    /// Seed of the crowd's behaviour [default: random]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Kill -9 a role, redis or postgres, S seconds into the sale
+    /// Kill -9 a role or store S seconds into the sale
     ///
-    /// Repeatable. The supervisor starts it again; the sale goes on.
+    /// Repeatable; also redis and postgres. The supervisor starts it again; the sale goes on.
     #[arg(long, value_name = "ROLE@S", value_parser = parse_kill)]
     pub kill: Vec<Kill>,
     /// Report as one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Directory; the demo lives in DIR/demo
+    /// The demo lives in DIR/demo
     #[arg(long, value_name = "DIR", default_value = ".floodgate")]
     pub dir: PathBuf,
 }

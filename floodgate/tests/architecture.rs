@@ -1,6 +1,5 @@
 //! The plan of the house as a test: which room may use which, and which libraries stay behind
 //! which door. It reads the manifests through `cargo metadata`, so nothing has to be compiled.
-
 #![allow(clippy::expect_used, clippy::panic, reason = "a failing helper fails its test, and says why")]
 #![allow(missing_docs, reason = "tests are named after what they prove")]
 

@@ -1,7 +1,9 @@
 //! A whole sale through the real executable: exact, also when roles and stores are killed in the
 //! middle of it; and nothing is left running.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use serde_json::Value;
+use service_kit::private_store::{self, ScratchDir};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 /// One run of `demo --once --json` in a directory of its own.
 struct Run {
-    folder: tempfile::TempDir,
+    folder: ScratchDir,
     child: Option<Child>,
     /// Every process id that `state.json` ever showed.
     pids: BTreeSet<u64>,
@@ -17,7 +19,7 @@ struct Run {
 
 impl Run {
     fn start(args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = ScratchDir::new().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
             .args(["demo", "--once", "--json", "--dir"])
             .arg(folder.path())
@@ -161,7 +163,9 @@ fn children_do_not_outlive_a_killed_launcher() {
 
 #[test]
 fn ctrl_c_stops_everything_in_order() {
-    let folder = tempfile::tempdir().unwrap();
+    // A private home: as root, PostgreSQL's user cannot enter it, so the stores live elsewhere.
+    let folder = ScratchDir::new().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
         .args(["up", "--json", "--dir"])
         .arg(folder.path().join("demo"))
@@ -182,11 +186,16 @@ fn ctrl_c_stops_everything_in_order() {
     }
     assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
     let output = run.finish();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(
-        !String::from_utf8_lossy(&output.stderr).contains("starting it again"),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(!stderr.contains("starting it again"), "{stderr}");
     run.assert_nothing_runs();
+
+    let config = std::fs::read_to_string(run.folder.path().join("demo/floodgate.toml")).unwrap();
+    let socket = config.split('"').find_map(|word| word.strip_prefix("redis+unix://")).unwrap();
+    let stores = Path::new(socket).ancestors().nth(2).unwrap();
+    if private_store::is_root() {
+        assert!(!stores.starts_with(run.folder.path()) && stderr.contains("the stores are in"), "{stderr}");
+        std::fs::remove_dir_all(stores).unwrap();
+    }
 }

@@ -1,6 +1,5 @@
 //! House rules that a compiler does not know: sizes, leftovers, headers of scripts, and names that
 //! must agree between code, rules, dashboards and runbooks. Each check says what to do about it.
-
 #![allow(clippy::expect_used, clippy::panic, reason = "a failing helper fails its test, and says why")]
 #![allow(missing_docs, reason = "tests are named after what they prove")]
 

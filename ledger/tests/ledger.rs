@@ -1,4 +1,5 @@
 //! The final gate and the states of orders on a real PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use ledger::*;
 use service_kit::clock::now_ms;

@@ -19,6 +19,8 @@ use service_kit::money::Money;
 pub const BACK_OFF_MS: i64 = 200;
 /// Longest wait, in milliseconds.
 pub const BACK_OFF_MS_MAX: i64 = 30_000;
+/// Longest wait before another session is asked for, in milliseconds: a shopper looks on, and nothing can go wrong twice.
+pub const PREPARE_BACK_OFF_MS_MAX: i64 = 2_000;
 /// How long after its end a session may still let a late confirm through, in milliseconds.
 pub const SESSION_MARGIN_MS: i64 = 60_000;
 /// How often the provider is asked about a payment whose confirm was never called before it is ended without an answer.

@@ -204,7 +204,10 @@ impl Shared {
                 self.settle(line, work, work.state, Conclusion::End { how: Ended::Declined, why }).await
             }
             // A lost session is harmless: nobody was sent there, and nobody can confirm it.
-            Called::Answered(Answer::Unknown(_)) => self.postpone(work, self.after_back_off(work.tries)).await,
+            Called::Answered(Answer::Unknown(_)) => {
+                let wait_ms = rules::back_off_ms(work.tries, rand::random()).min(rules::PREPARE_BACK_OFF_MS_MAX);
+                self.postpone(work, (self.clock)().saturating_add(wait_ms)).await
+            }
         }
     }
 

@@ -174,13 +174,5 @@ fn html(status: StatusCode, page: &impl Template, form_action: &str) -> Response
 
 /// `₩12,900`.
 fn won(total: i64) -> String {
-    let digits = total.to_string();
-    let mut text = String::from("₩");
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("₩{}", service_kit::money::grouped(total.unsigned_abs()))
 }

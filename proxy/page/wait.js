@@ -58,7 +58,7 @@
       wait = 1000 * (parseInt(r.headers.get('retry-after')) || 0);
     } catch {} finally { clearTimeout(limit); }
     $('off').hidden = false;
-    later(Math.max(wait, Math.min(60000, 1000 * 2 ** ++fails)));
+    later(Math.max(wait / .85, Math.min(60000, 1000 * 2 ** ++fails)));
   };
   const back = () => { if (next > 0 && !gone && !document.hidden && performance.now() - asked > 1000) poll(); };
   document.addEventListener('visibilitychange', back);

@@ -102,7 +102,13 @@ pub async fn answer(desk: &Desk, asked: &Asked<'_>) -> (&'static str, Reply) {
 async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) -> Result<Reply, Reply> {
     allowed(asked, endpoint.methods())?;
     if asked.body_bytes.is_none_or(|n| n > BODY_BYTES_MAX) {
-        return Err(Reply::problem(&Problem::new(Slug::BodyTooLarge, "This endpoint reads no body. Send none, with its Content-Length.")));
+        return Err(Reply::problem(&Problem::new(
+            Slug::BodyTooLarge,
+            "This endpoint reads no body. Send none, with its Content-Length.",
+        )));
+    }
+    if asked.method == Method::POST || asked.method == Method::DELETE {
+        desk.same_site(asked.headers)?;
     }
     let limited = if matches!(endpoint, Endpoint::Status | Endpoint::Board) { Limited::Poll } else { Limited::Join };
     desk.within_limits(limited, asked.client)?;
@@ -119,10 +125,10 @@ async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) 
 /// The hot path: one HMAC, one look at the board, one JSON document.
 fn status(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
     let ticket = desk.ticket(asked, room)?;
-    if let Some(ticket) = &ticket {
-        if !room.beat(ticket.number) {
-            desk.hot.heartbeats_dropped.increment(1);
-        }
+    if let Some(ticket) = &ticket
+        && !room.beat(ticket.number)
+    {
+        desk.hot.heartbeats_dropped.increment(1);
     }
     let view = room.view(ticket.as_ref());
     match (&view.status, view.degraded) {
@@ -154,7 +160,11 @@ async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, R
     let view = room.view(held.as_ref());
     if let Some(ticket) = held.as_ref().filter(|_| !is_over(&view)) {
         let _ = room.beat(ticket.number);
-        return if page { Ok(Reply::see_other(&desk.way_back(asked, room))) } else { Ok(ticket_reply(200, desk, room, ticket, &view)) };
+        return if page {
+            Ok(Reply::see_other(&desk.way_back(asked, room)))
+        } else {
+            Ok(ticket_reply(200, desk, room, ticket, &view))
+        };
     }
     may_join(&view, page)?;
     let joined = desk.visits.join(&desk.rooms, room, idempotency_key(asked)?).await.map_err(|e| {
@@ -165,20 +175,18 @@ async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, R
     let reply = if page {
         Reply::see_other(&desk.way_back(asked, room))
     } else {
-        let mut view = room.view(Some(&joined.ticket));
-        if let Some(status) = view.status.as_mut().filter(|_| joined.called) {
-            // The board is older than this call.
-            status.state = VisitorState::Called;
-        }
-        ticket_reply(201, desk, room, &joined.ticket, &view)
+        ticket_reply(201, desk, room, &joined.ticket, &room.view(Some(&joined.ticket)))
     };
     Ok(reply.cookies([cookie::set(&room.cookies.ticket, &joined.token, TICKET_MAX_AGE_S, desk.cookie_secure)]))
 }
 
 fn ticket_reply(status: u16, desk: &Desk, room: &Room, ticket: &Ticket, view: &View) -> Reply {
     let settings = room.settings.load();
-    let status_body =
-        view.status.as_ref().map(|s| StatusBody { status: s, degraded: view.degraded, enter_path: &settings.enter_path });
+    let status_body = view.status.as_ref().map(|s| StatusBody {
+        status: s,
+        degraded: view.degraded,
+        enter_path: &settings.enter_path,
+    });
     let document = serde_json::json!({ "ticket": desk.visits.token(ticket), "status": status_body });
     Reply::json(status, document.to_string())
 }
@@ -194,8 +202,10 @@ fn may_join(view: &View, page: bool) -> Result<(), Reply> {
     let refused = match status.state {
         VisitorState::SoldOut => Problem::new(Slug::SoldOut, "All units are sold. Nothing was charged."),
         VisitorState::Closed => Problem::new(Slug::RoomClosed, "This sale is over."),
-        VisitorState::Scheduled => Problem::new(Slug::RoomClosed, "The waiting room is not open yet. Try again when its lobby opens.")
-            .retry_after_s(status.next_poll_ms.div_ceil(1_000).max(1)),
+        VisitorState::Scheduled => {
+            Problem::new(Slug::RoomClosed, "The waiting room is not open yet. Try again when its lobby opens.")
+                .retry_after_s(status.next_poll_ms.div_ceil(1_000).max(1))
+        }
         _ => return Ok(()),
     };
     if page { Ok(()) } else { Err(Reply::problem(&with_status(refused, view, ""))) }
@@ -217,8 +227,15 @@ async fn pass(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Repl
             let problem = Problem::new(Slug::NotYourTurn, "Ask again when the status says `called`.");
             return Err(Reply::problem(&with_status(problem, &room.view(Some(&ticket)), "")));
         }
-        Claimed::Missed => return Err(Reply::problem(&Problem::new(Slug::TurnMissed, "The turn or the lease is over. Take a new ticket."))),
-        Claimed::Left => return Err(Reply::problem(&Problem::new(Slug::TurnMissed, "You left the line. Take a new ticket."))),
+        Claimed::Missed => {
+            return Err(Reply::problem(&Problem::new(
+                Slug::TurnMissed,
+                "The turn or the lease is over. Take a new ticket.",
+            )));
+        }
+        Claimed::Left => {
+            return Err(Reply::problem(&Problem::new(Slug::TurnMissed, "You left the line. Take a new ticket.")));
+        }
     };
     let cookie = desk.pass_cookie(room, &token, expires_at_ms);
     let enter_path = room.settings.load().enter_path.clone();
@@ -230,8 +247,10 @@ async fn pass(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Repl
 }
 
 async fn leave(desk: &Desk, asked: &Asked<'_>, room: &Room, endpoint: Endpoint) -> Result<Reply, Reply> {
-    let cleared =
-        [cookie::clear(&room.cookies.ticket, desk.cookie_secure), cookie::clear(&room.cookies.pass, desk.cookie_secure)];
+    let cleared = [
+        cookie::clear(&room.cookies.ticket, desk.cookie_secure),
+        cookie::clear(&room.cookies.pass, desk.cookie_secure),
+    ];
     let page = endpoint == Endpoint::Leave && asked.asks == Asks::Form;
     match desk.ticket(asked, room) {
         Ok(Some(ticket)) => desk.visits.leave(&desk.rooms, room, &ticket).await.map_err(|e| {
@@ -250,7 +269,8 @@ async fn leave(desk: &Desk, asked: &Asked<'_>, room: &Room, endpoint: Endpoint) 
 fn idempotency_key<'a>(asked: &'a Asked<'_>) -> Result<Option<&'a str>, Reply> {
     let Some(value) = asked.headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().unwrap_or("");
-    let plain = (1..=KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let plain = (1..=KEY_CHARS_MAX).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if plain {
         Ok(Some(key))
     } else {
@@ -283,12 +303,18 @@ pub fn with_status(mut problem: Problem, view: &View, enter_path: &str) -> Probl
 
 /// 401 for a missing, forged, altered or foreign ticket: always the same words.
 pub fn ticket_invalid() -> Reply {
-    Reply::problem(&Problem::new(Slug::TicketInvalid, "Take a ticket with POST /_floodgate/rooms/{room}/tickets and send it along."))
+    Reply::problem(&Problem::new(
+        Slug::TicketInvalid,
+        "Take a ticket with POST /_floodgate/rooms/{room}/tickets and send it along.",
+    ))
 }
 
 /// 503: nobody is admitted without the store.
 pub fn store_away() -> Reply {
-    Reply::problem(&Problem::new(Slug::StoreUnavailable, "The connection to the store is lost. Places are kept; try again.").retry_after_s(2))
+    Reply::problem(
+        &Problem::new(Slug::StoreUnavailable, "The connection to the store is lost. Places are kept; try again.")
+            .retry_after_s(2),
+    )
 }
 
 /// 404.

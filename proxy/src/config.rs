@@ -104,11 +104,15 @@ impl Config {
     /// Naming the first wrong field.
     pub fn validate(&self) -> Result<RouteTable, ConfigError> {
         require((1..=256).contains(&self.threads), "gate.threads", "must be 1–256")?;
-        require(self.listen != self.admin_listen || self.listen.port() == 0, "gate.admin_listen", "must differ from `gate.listen`")?;
-        require(self.trusted_proxies <= 8, "gate.trusted_proxies", "must be 0–8")?;
-        let host = self.public_url.strip_prefix("https://").or_else(|| self.public_url.strip_prefix("http://"));
         require(
-            host.is_some_and(|h| !h.is_empty() && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))),
+            self.listen != self.admin_listen || self.listen.port() == 0,
+            "gate.admin_listen",
+            "must differ from `gate.listen`",
+        )?;
+        require(self.trusted_proxies <= 8, "gate.trusted_proxies", "must be 0–8")?;
+        let host = self.public_host();
+        require(
+            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b)),
             "gate.public_url",
             "must be `http(s)://host[:port]` without a path",
         )?;
@@ -130,15 +134,27 @@ impl Config {
         RouteTable::new(&self.routes, &names, &ids)
     }
 
+    /// `host[:port]` of `public_url`; empty when that is no http address.
+    pub fn public_host(&self) -> &str {
+        self.public_url.strip_prefix("https://").or_else(|| self.public_url.strip_prefix("http://")).unwrap_or("")
+    }
+
     fn validate_upstreams(&self) -> Result<(), ConfigError> {
         require(!self.upstreams.is_empty(), "gate.upstreams", "must not be empty")?;
         for (i, upstream) in self.upstreams.iter().enumerate() {
             let field = |name: &str| format!("gate.upstreams[{i}].{name}");
             let twice = self.upstreams.iter().filter(|u| u.name == upstream.name).count() > 1;
             require(!upstream.name.is_empty() && !twice, &field("name"), "must be there once")?;
-            let port = upstream.address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+            let port = upstream
+                .address
+                .rsplit_once(':')
+                .and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
             require(port.is_some_and(|p| p > 0), &field("address"), "must be `host:port`")?;
-            require((1_000..=3_600_000).contains(&upstream.read_timeout_ms), &field("read_timeout_ms"), "must be 1,000–3,600,000")?;
+            require(
+                (1_000..=3_600_000).contains(&upstream.read_timeout_ms),
+                &field("read_timeout_ms"),
+                "must be 1,000–3,600,000",
+            )?;
         }
         Ok(())
     }
@@ -155,7 +171,11 @@ impl LimitsConfig {
         for (name, value) in limits {
             require((1..=1_000_000).contains(&value), &format!("gate.limits.{name}"), "must be 1–1,000,000")?;
         }
-        require((1_000..=10_000_000).contains(&self.addresses_max), "gate.limits.addresses_max", "must be 1,000–10,000,000")
+        require(
+            (1_000..=10_000_000).contains(&self.addresses_max),
+            "gate.limits.addresses_max",
+            "must be 1,000–10,000,000",
+        )
     }
 }
 

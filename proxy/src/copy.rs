@@ -49,15 +49,21 @@ impl Lang {
             return lang;
         }
         let mut best = (Self::Ko, 0_u32);
-        for item in headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).take(16) {
+        for item in headers
+            .get_all(header::ACCEPT_LANGUAGE)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .take(16)
+        {
             let mut parts = item.trim().split(';');
             let tag = parts.next().unwrap_or("").to_ascii_lowercase();
             let weight = parts.find_map(|p| p.trim().strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
             let weight = (weight.clamp(0.0, 1.0) * 1_000.0) as u32;
-            if let Some(lang) = tag.split('-').next().and_then(Self::from_code) {
-                if weight > best.1 {
-                    best = (lang, weight);
-                }
+            if let Some(lang) = tag.split('-').next().and_then(Self::from_code)
+                && weight > best.1
+            {
+                best = (lang, weight);
             }
         }
         best.0
@@ -159,20 +165,50 @@ impl Copy {
 
 /// Korean.
 pub const KO: Copy = Copy {
-    scheduled: Say { heading: "곧 대기실이 열립니다", text: "대기실이 열리면 이 페이지에서 자동으로 순번을 받습니다." },
-    lobby: Say { heading: "시작을 기다리고 있습니다", text: "순번을 받았습니다. 시작 시각이 되면 순번대로 입장합니다." },
+    scheduled: Say {
+        heading: "곧 대기실이 열립니다", text: "대기실이 열리면 이 페이지에서 자동으로 순번을 받습니다."
+    },
+    lobby: Say {
+        heading: "시작을 기다리고 있습니다",
+        text: "순번을 받았습니다. 시작 시각이 되면 순번대로 입장합니다.",
+    },
     waiting: Say { heading: "대기 중입니다", text: "접속이 몰려 순서대로 입장하고 있습니다." },
     called: Say { heading: "입장하실 차례입니다", text: "아래 버튼을 누르면 바로 입장합니다." },
     inside: Say { heading: "입장하셨습니다", text: "아래 버튼을 누르면 이어서 진행합니다." },
-    missed: Say { heading: "차례가 지나갔습니다", text: "정해진 시간 안에 입장하지 않았거나 이용 시간이 끝났습니다. 다시 줄을 설 수 있습니다." },
-    paused: Say { heading: "입장이 잠시 멈췄습니다", text: "운영자가 입장을 잠시 멈췄습니다. 순번은 그대로 유지되며, 다시 시작되면 자동으로 이어집니다." },
-    standby: Say { heading: "모든 수량이 결제 중입니다", text: "취소분이 나올 수 있습니다. 나오면 순번대로 바로 입장합니다." },
-    sold_out: Say { heading: "모두 판매되었습니다", text: "준비된 수량이 모두 판매되었습니다. 결제된 금액은 없습니다." },
-    closed: Say { heading: "대기실이 닫혔습니다", text: "이 판매는 끝났습니다. 결제된 금액은 없습니다." },
-    degraded: Say { heading: "잠시 연결을 확인하고 있습니다", text: "저장소와의 연결이 끊겨 입장이 잠시 멈췄습니다. 순번은 유지되며, 연결되면 자동으로 이어집니다." },
-    left: Say { heading: "줄에서 나왔습니다", text: "순번을 반납했습니다. 다시 줄을 서면 새 순번을 받습니다." },
-    busy: Say { heading: "잠시만 기다려 주세요", text: "같은 네트워크에서 요청이 너무 많습니다. 받은 순번은 유지됩니다. 몇 초 뒤에 다시 시도해 주세요." },
-    upstream_away: Say { heading: "상점이 응답하지 않습니다", text: "잠시 후 다시 시도해 주세요. 입장 자격은 그대로 유지됩니다." },
+    missed: Say {
+        heading: "차례가 지나갔습니다",
+        text: "정해진 시간 안에 입장하지 않았거나 이용 시간이 끝났습니다. 다시 줄을 설 수 있습니다.",
+    },
+    paused: Say {
+        heading: "입장이 잠시 멈췄습니다",
+        text: "운영자가 입장을 잠시 멈췄습니다. 순번은 그대로 유지되며, 다시 시작되면 자동으로 이어집니다.",
+    },
+    standby: Say {
+        heading: "모든 수량이 결제 중입니다",
+        text: "취소분이 나올 수 있습니다. 나오면 순번대로 바로 입장합니다.",
+    },
+    sold_out: Say {
+        heading: "모두 판매되었습니다",
+        text: "준비된 수량이 모두 판매되었습니다. 결제된 금액은 없습니다.",
+    },
+    closed: Say {
+        heading: "대기실이 닫혔습니다", text: "이 판매는 끝났습니다. 결제된 금액은 없습니다."
+    },
+    degraded: Say {
+        heading: "잠시 연결을 확인하고 있습니다",
+        text: "저장소와의 연결이 끊겨 입장이 잠시 멈췄습니다. 순번은 유지되며, 연결되면 자동으로 이어집니다.",
+    },
+    left: Say {
+        heading: "줄에서 나왔습니다", text: "순번을 반납했습니다. 다시 줄을 서면 새 순번을 받습니다."
+    },
+    busy: Say {
+        heading: "잠시만 기다려 주세요",
+        text: "같은 네트워크에서 요청이 너무 많습니다. 받은 순번은 유지됩니다. 몇 초 뒤에 다시 시도해 주세요.",
+    },
+    upstream_away: Say {
+        heading: "상점이 응답하지 않습니다",
+        text: "잠시 후 다시 시도해 주세요. 입장 자격은 그대로 유지됩니다.",
+    },
     ahead: "내 앞 대기 인원",
     behind: "내 뒤 대기 인원",
     eta: "예상 대기 시간",
@@ -206,20 +242,47 @@ pub const KO: Copy = Copy {
 
 /// English.
 pub const EN: Copy = Copy {
-    scheduled: Say { heading: "The waiting room opens soon", text: "When it opens, you get your number on this page by itself." },
-    lobby: Say { heading: "Waiting for the start", text: "You have your number. At the start, everyone enters in that order." },
+    scheduled: Say {
+        heading: "The waiting room opens soon",
+        text: "When it opens, you get your number on this page by itself.",
+    },
+    lobby: Say {
+        heading: "Waiting for the start",
+        text: "You have your number. At the start, everyone enters in that order.",
+    },
     waiting: Say { heading: "You are in line", text: "Many people came at once, so everyone enters in order." },
     called: Say { heading: "It's your turn", text: "Press the button to enter now." },
     inside: Say { heading: "You are in", text: "Press the button to go on." },
-    missed: Say { heading: "Your turn has passed", text: "You did not enter in time, or your time inside is over. You can join the line again." },
-    paused: Say { heading: "Entry is paused", text: "The shop has paused entry for a moment. Your place is kept, and it goes on by itself." },
-    standby: Say { heading: "All units are in checkout", text: "Some may come back. If they do, the next in line enter at once." },
+    missed: Say {
+        heading: "Your turn has passed",
+        text: "You did not enter in time, or your time inside is over. You can join the line again.",
+    },
+    paused: Say {
+        heading: "Entry is paused",
+        text: "The shop has paused entry for a moment. Your place is kept, and it goes on by itself.",
+    },
+    standby: Say {
+        heading: "All units are in checkout",
+        text: "Some may come back. If they do, the next in line enter at once.",
+    },
     sold_out: Say { heading: "Sold out", text: "All units are sold. Nothing was charged." },
     closed: Say { heading: "The waiting room is closed", text: "This sale is over. Nothing was charged." },
-    degraded: Say { heading: "Checking the connection", text: "The connection to the store is lost, so entry has stopped for a moment. Your place is kept; it goes on by itself." },
-    left: Say { heading: "You left the line", text: "Your number was given back. If you join again, you get a new one." },
-    busy: Say { heading: "One moment, please", text: "There are too many requests from your network. A place in line is kept. Try again in a few seconds." },
-    upstream_away: Say { heading: "The shop does not answer", text: "Please try again in a moment. Your right to enter is kept." },
+    degraded: Say {
+        heading: "Checking the connection",
+        text: "The connection to the store is lost, so entry has stopped for a moment. Your place is kept; it goes on by itself.",
+    },
+    left: Say {
+        heading: "You left the line",
+        text: "Your number was given back. If you join again, you get a new one.",
+    },
+    busy: Say {
+        heading: "One moment, please",
+        text: "There are too many requests from your network. A place in line is kept. Try again in a few seconds.",
+    },
+    upstream_away: Say {
+        heading: "The shop does not answer",
+        text: "Please try again in a moment. Your right to enter is kept.",
+    },
     ahead: "People ahead of you",
     behind: "People behind you",
     eta: "Expected wait",
@@ -261,7 +324,10 @@ mod tests {
         let mut out = Vec::new();
         for piece in debug.split(", ") {
             if let Some((key, value)) = piece.split_once(": \"") {
-                out.push((key.rsplit([' ', '{']).next().unwrap_or("").to_owned(), value.trim_end_matches([' ', '}', '"']).to_owned()));
+                out.push((
+                    key.rsplit([' ', '{']).next().unwrap_or("").to_owned(),
+                    value.trim_end_matches([' ', '}', '"']).to_owned(),
+                ));
             }
         }
         out
@@ -272,7 +338,10 @@ mod tests {
         let hangul = |t: &str| t.chars().any(|c| ('가'..='힣').contains(&c));
         let (ko, en) = (texts(&KO), texts(&EN));
         assert!(ko.len() > 40);
-        assert_eq!(ko.iter().map(|(k, _)| k).collect::<Vec<_>>().len(), en.iter().map(|(k, _)| k).collect::<Vec<_>>().len());
+        assert_eq!(
+            ko.iter().map(|(k, _)| k).collect::<Vec<_>>().len(),
+            en.iter().map(|(k, _)| k).collect::<Vec<_>>().len()
+        );
         for (key, text) in &ko {
             assert!(hangul(text) || key == "other_language", "{key}: {text}");
         }
@@ -298,8 +367,10 @@ mod tests {
     #[test]
     fn the_language_is_cookie_then_weight_then_korean() {
         let of = |pairs: &[(&'static str, &'static str)]| {
-            let headers: HeaderMap =
-                pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), http::HeaderValue::from_static(v))).collect();
+            let headers: HeaderMap = pairs
+                .iter()
+                .map(|(n, v)| (http::HeaderName::from_static(n), http::HeaderValue::from_static(v)))
+                .collect();
             Lang::of(&headers)
         };
         assert_eq!(of(&[]), Lang::Ko);

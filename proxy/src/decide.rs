@@ -29,7 +29,8 @@ impl Asks {
         if !has(header::ACCEPT, "text/html") {
             return Self::Api;
         }
-        let form = has(header::CONTENT_TYPE, "application/x-www-form-urlencoded") || has(header::CONTENT_TYPE, "multipart/form-data");
+        let form = has(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            || has(header::CONTENT_TYPE, "multipart/form-data");
         match *method {
             Method::GET => Self::Navigation,
             Method::HEAD => Self::Probe,
@@ -185,13 +186,19 @@ mod tests {
     #[test]
     fn who_asks() {
         let headers = |pairs: &[(&'static str, &'static str)]| {
-            pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), http::HeaderValue::from_static(v))).collect::<HeaderMap>()
+            pairs
+                .iter()
+                .map(|(n, v)| (http::HeaderName::from_static(n), http::HeaderValue::from_static(v)))
+                .collect::<HeaderMap>()
         };
         let html = ("accept", "text/html,application/xhtml+xml");
         assert_eq!(Asks::of(&Method::GET, &headers(&[html])), Asks::Navigation);
         assert_eq!(Asks::of(&Method::HEAD, &headers(&[html])), Asks::Probe);
         assert_eq!(Asks::of(&Method::GET, &headers(&[("accept", "*/*")])), Asks::Api);
-        assert_eq!(Asks::of(&Method::POST, &headers(&[html, ("content-type", "application/x-www-form-urlencoded")])), Asks::Form);
+        assert_eq!(
+            Asks::of(&Method::POST, &headers(&[html, ("content-type", "application/x-www-form-urlencoded")])),
+            Asks::Form
+        );
         assert_eq!(Asks::of(&Method::POST, &headers(&[html, ("content-type", "application/json")])), Asks::Api);
         assert_eq!(Asks::of(&Method::DELETE, &headers(&[html])), Asks::Api);
     }

@@ -34,6 +34,8 @@ pub struct Desk {
     pub jwks: Bytes,
     /// Whether cookies carry `Secure`.
     pub cookie_secure: bool,
+    /// `host[:port]` under which shoppers know the gate.
+    pub public_host: String,
     /// Metric handles.
     pub hot: Hot,
 }
@@ -67,7 +69,11 @@ impl<'r> Asked<'r> {
         }
     }
     fn ticket_header(&self) -> Option<&'r str> {
-        let bearer = self.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Ticket "));
+        let bearer = self
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.strip_prefix("Ticket "));
         bearer.or_else(|| self.headers.get("floodgate-ticket").and_then(|v| v.to_str().ok()))
     }
     /// Whether a ticket was sent in a header, on purpose, rather than by cookie.
@@ -88,6 +94,28 @@ impl Desk {
         })
     }
 
+    /// Refuses what another site makes a browser send: a foreign form could otherwise replace somebody's
+    /// ticket by a new one at the end of the line. Programs send neither header.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn same_site(&self, headers: &HeaderMap) -> Result<(), Reply> {
+        let text = |name: header::HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or(""));
+        let foreign = text(header::HeaderName::from_static("sec-fetch-site"))
+            .is_some_and(|v| v != "same-origin" && v != "none")
+            || text(header::ORIGIN).is_some_and(|origin| {
+                let host = origin.split_once("://").map_or("", |(_, host)| host);
+                host.is_empty() || (Some(host) != text(header::HOST) && host != self.public_host)
+            });
+        if foreign {
+            return Err(Reply::problem(&Problem::new(
+                Slug::Forbidden,
+                "Another site sent this request. Do it on this site's own page.",
+            )));
+        }
+        Ok(())
+    }
+
     /// Takes one from the client's budget.
     ///
     /// # Errors
@@ -98,7 +126,10 @@ impl Desk {
                 Limited::Join => self.hot.limited_join.increment(1),
                 Limited::Poll => self.hot.limited_poll.increment(1),
             }
-            let problem = Problem::new(Slug::TooManyRequests, "Too many requests from your network. Your place is kept; slow down.");
+            let problem = Problem::new(
+                Slug::TooManyRequests,
+                "Too many requests from your network. Your place is kept; slow down.",
+            );
             Reply::problem(&problem.retry_after_s(seconds))
         })
     }
@@ -118,7 +149,10 @@ impl Desk {
     pub fn pass(&self, headers: &HeaderMap, room: &Room) -> Option<(Pass, String)> {
         let header = headers.get("floodgate-pass").and_then(|v| v.to_str().ok());
         let cookie = cookie(headers, &room.cookies.pass).filter(|c| !c.is_empty());
-        let found = [header, cookie].into_iter().flatten().find_map(|token| Some((self.visits.pass(token, room)?, token.to_owned())));
+        let found = [header, cookie]
+            .into_iter()
+            .flatten()
+            .find_map(|token| Some((self.visits.pass(token, room)?, token.to_owned())));
         match (&found, header.or(cookie)) {
             (Some(_), _) => self.hot.pass_valid.increment(1),
             (None, Some(_)) => self.hot.pass_invalid.increment(1),

@@ -52,7 +52,8 @@ pub async fn enter(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Entry {
     // A ticket that is not good counts as none: the way to a new one is open anyway.
     let ticket = desk.ticket(asked, room).unwrap_or(None);
     let view = room.view(ticket.as_ref());
-    let facts = Facts { asks: asked.asks, degraded: view.degraded, status: view.status.as_ref(), presence: view.presence };
+    let facts =
+        Facts { asks: asked.asks, degraded: view.degraded, status: view.status.as_ref(), presence: view.presence };
     let decision = decide(facts, pass.as_ref().map(|(p, _)| p), ticket.as_ref());
     if let (None, Some(ticket)) = (&pass, &ticket) {
         // Opening the page is a sign of life too: without JavaScript it is the only one.
@@ -67,7 +68,9 @@ pub async fn enter(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Entry {
         (Decision::Forward, Some((pass, token))) => forward(&pass, token, Vec::new()),
         (Decision::Join, _) => join(desk, asked, room).await,
         (Decision::Claim, _) => match ticket {
-            Some(ticket) => claim(desk, asked, room, Visit { ticket: Some(ticket), cookies: Vec::new(), store_failed: false }).await,
+            Some(ticket) => {
+                claim(desk, asked, room, Visit { ticket: Some(ticket), cookies: Vec::new(), store_failed: false }).await
+            }
             None => answer(store_away(), "error"),
         },
         (Decision::Page, _) => page(desk, asked, room, Visit { ticket, cookies: Vec::new(), store_failed: false }),
@@ -167,9 +170,12 @@ fn page(desk: &Desk, asked: &Asked<'_>, room: &Room, visit: Visit) -> Entry {
 /// 429 for programs that have no pass.
 fn wait(view: &View, room: &Room) -> Reply {
     let seconds = view.status.as_ref().map_or(1, |s| s.next_poll_ms.div_ceil(1_000).max(1));
-    let problem = Problem::new(Slug::WaitInLine, "Join the line, poll its status, claim the pass when called, then send this request again.")
-        .with("join", format!("/_floodgate/rooms/{}/tickets", room.id))
-        .retry_after_s(seconds);
+    let problem = Problem::new(
+        Slug::WaitInLine,
+        "Join the line, poll its status, claim the pass when called, then send this request again.",
+    )
+    .with("join", format!("/_floodgate/rooms/{}/tickets", room.id))
+    .retry_after_s(seconds);
     Reply::problem(&with_status(problem, view, &room.settings.load().enter_path))
 }
 

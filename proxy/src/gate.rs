@@ -104,8 +104,10 @@ impl Gate {
             ctx.upstream = Some(matched.upstream);
             return Ok(Verdict::Forward);
         };
-        let room =
-            self.desk.room(room.as_str()).map_err(|reply| unknown_room(&self.desk, ctx.asks, &request.headers, reply))?;
+        let room = self
+            .desk
+            .room(room.as_str())
+            .map_err(|reply| unknown_room(&self.desk, ctx.asks, &request.headers, reply))?;
         match enter(&self.desk, &asked, &room).await {
             Entry::Forward { admitted, cookies } => {
                 ctx.upstream = Some(matched.upstream);
@@ -135,7 +137,10 @@ impl Gate {
 
     fn upstream_error(e: &Error) -> &'static str {
         match e.etype() {
-            ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => "connect",
+            ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError => "connect",
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => "timeout",
             _ => "reset",
         }
@@ -144,17 +149,26 @@ impl Gate {
     /// The answer when the upstream failed before its response began.
     fn failed(&self, session: &Session, ctx: &Ctx, e: &Error) -> Option<Reply> {
         match (e.etype(), e.esource()) {
-            (ErrorType::HTTPStatus(code), _) => Some(Reply::problem_as(*code, &Problem::new(Slug::BadRequest, "The request was refused."))),
-            (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => None,
-            (_, ErrorSource::Downstream) => {
-                Some(Reply::problem(&Problem::new(Slug::BadRequest, "The request did not arrive whole. Send it again.")))
+            (ErrorType::HTTPStatus(code), _) => {
+                Some(Reply::problem_as(*code, &Problem::new(Slug::BadRequest, "The request was refused.")))
             }
+            (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => {
+                None
+            }
+            (_, ErrorSource::Downstream) => Some(Reply::problem(&Problem::new(
+                Slug::BadRequest,
+                "The request did not arrive whole. Send it again.",
+            ))),
             (_, ErrorSource::Internal | ErrorSource::Unset) => Some(Reply::problem(&Problem::internal(e))),
             (_, ErrorSource::Upstream) => {
                 counter!(metric::UPSTREAM_ERRORS, "reason" => Self::upstream_error(e)).increment(1);
                 Some(match ctx.asks {
                     Asks::Api => Reply::problem(
-                        &Problem::new(Slug::UpstreamUnavailable, "The service behind the gate does not answer. Try again.").retry_after_s(1),
+                        &Problem::new(
+                            Slug::UpstreamUnavailable,
+                            "The service behind the gate does not answer. Try again.",
+                        )
+                        .retry_after_s(1),
                     ),
                     _ => self.desk.pages.upstream_away(Lang::of(&session.req_header().headers)),
                 })
@@ -205,28 +219,45 @@ impl ProxyHttp for Gate {
             .ok_or_else(|| Error::new_up(ErrorType::ConnectNoRoute))
     }
 
-    async fn upstream_request_filter(&self, _session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> pingora::Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
         ctx.upstream_asked = Some(monotonic());
         identity::apply(request, ctx.client, &ctx.trace_id, ctx.admitted.as_ref())
     }
 
     /// An empty last chunk must not reach an HTTP/1 upstream as a chunk: it would be read as the end of
     /// the body twice, and poison the connection (cloudflare/pingora#935).
-    async fn request_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, _ctx: &mut Ctx) -> pingora::Result<()> {
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        _ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
         Ok(())
     }
 
-    async fn response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<()> {
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
         if let Some(asked) = ctx.upstream_asked.take() {
             histogram!(metric::UPSTREAM_DURATION, "route" => ctx.route.clone()).record(asked.elapsed().as_secs_f64());
         }
         if response.status.is_server_error() {
             counter!(metric::UPSTREAM_ERRORS, "reason" => "5xx").increment(1);
         }
-        ctx.stream = response.headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+        ctx.stream =
+            response.headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
         if !ctx.cookies.is_empty() {
             for cookie in ctx.cookies.drain(..) {
                 response.append_header(header::SET_COOKIE, cookie)?;
@@ -248,15 +279,15 @@ impl ProxyHttp for Gate {
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         let mut error_code = 0;
-        if session.response_written().is_none() {
-            if let Some(reply) = self.failed(session, ctx, e) {
-                error_code = reply.status;
-                // The cookies of a claim that succeeded must arrive, or the pass would be lost with the answer.
-                let reply = reply.cookies(std::mem::take(&mut ctx.cookies));
-                let head_only = session.req_header().method == Method::HEAD;
-                if reply.send(session, head_only).await.is_err() {
-                    error_code = 0;
-                }
+        if session.response_written().is_none()
+            && let Some(reply) = self.failed(session, ctx, e)
+        {
+            error_code = reply.status;
+            // The cookies of a claim that succeeded must arrive, or the pass would be lost with the answer.
+            let reply = reply.cookies(std::mem::take(&mut ctx.cookies));
+            let head_only = session.req_header().method == Method::HEAD;
+            if reply.send(session, head_only).await.is_err() {
+                error_code = 0;
             }
         }
         FailToProxy { error_code, can_reuse_downstream: false }

@@ -27,8 +27,11 @@ impl BadHead {
         match self {
             Self::TooLarge => (
                 431,
-                Problem::new(Slug::BadRequest, format!("A request has at most {HEADERS_MAX} headers with {HEADER_BYTES_MAX} bytes together."))
-                    .with("status", 431),
+                Problem::new(
+                    Slug::BadRequest,
+                    format!("A request has at most {HEADERS_MAX} headers with {HEADER_BYTES_MAX} bytes together."),
+                )
+                .with("status", 431),
             ),
             Self::Method => (405, Problem::new(Slug::MethodNotAllowed, format!("Use one of {METHODS}."))),
             Self::Bad(why) => (400, Problem::new(Slug::BadRequest, *why)),
@@ -121,6 +124,9 @@ mod tests {
             many.append("x", i.to_string().parse().unwrap());
         }
         assert_eq!(check(&Method::GET, &many), Err(BadHead::TooLarge));
-        assert_eq!(check(&Method::GET, &headers(&[("host", "a"), ("x", &"a".repeat(HEADER_BYTES_MAX))])), Err(BadHead::TooLarge));
+        assert_eq!(
+            check(&Method::GET, &headers(&[("host", "a"), ("x", &"a".repeat(HEADER_BYTES_MAX))])),
+            Err(BadHead::TooLarge)
+        );
     }
 }

@@ -22,7 +22,8 @@ pub struct Admitted {
 /// Whether a header may only come from the gate. Compared the way CGI-like servers fold names:
 /// every character that is no letter or digit counts as `-`, so `Floodgate_Room` is caught too.
 pub fn is_reserved(name: &str) -> bool {
-    let folded: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let folded: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     folded.starts_with("floodgate-")
         || folded.starts_with("x-forwarded-")
         || matches!(folded.as_str(), "x-real-ip" | "forwarded" | "traceparent" | "tracestate" | "proxy")
@@ -32,7 +33,12 @@ pub fn is_reserved(name: &str) -> bool {
 ///
 /// # Errors
 /// When a value cannot stand in a header, which the types exclude.
-pub fn apply(request: &mut RequestHeader, client: IpAddr, trace_id: &str, admitted: Option<&Admitted>) -> pingora::Result<()> {
+pub fn apply(
+    request: &mut RequestHeader,
+    client: IpAddr,
+    trace_id: &str,
+    admitted: Option<&Admitted>,
+) -> pingora::Result<()> {
     let reserved: Vec<HeaderName> = request.headers.keys().filter(|n| is_reserved(n.as_str())).cloned().collect();
     for name in &reserved {
         // `remove_header` takes one value at a time off its record of spellings.
@@ -81,7 +87,19 @@ mod tests {
 
     #[test]
     fn reserved_names_are_caught_in_every_spelling() {
-        for name in ["floodgate-room", "Floodgate-Visitor", "floodgate_room", "FLOODGATE_PASS", "floodgate.room", "x-forwarded-for", "X_Forwarded_Host", "x-real-ip", "x_real_ip", "forwarded", "traceparent"] {
+        for name in [
+            "floodgate-room",
+            "Floodgate-Visitor",
+            "floodgate_room",
+            "FLOODGATE_PASS",
+            "floodgate.room",
+            "x-forwarded-for",
+            "X_Forwarded_Host",
+            "x-real-ip",
+            "x_real_ip",
+            "forwarded",
+            "traceparent",
+        ] {
             assert!(is_reserved(name), "{name}");
         }
         for name in ["host", "cookie", "x-request-id", "my-floodgate-x", "accept"] {
@@ -105,7 +123,9 @@ mod tests {
         }
         let admitted = Admitted { room: "hall".into(), visitor: "v".into(), lease: 7, pass: "p".into() };
         apply(&mut request, "192.0.2.1".parse().unwrap(), &"a".repeat(32), Some(&admitted)).unwrap();
-        let all = |name: &str| request.headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>();
+        let all = |name: &str| {
+            request.headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(all("floodgate-room"), ["hall"]);
         assert_eq!(all("floodgate-lease"), ["7"]);
         assert_eq!(all("floodgate_visitor"), [""; 0]);

@@ -33,7 +33,13 @@ const BEATS_PER_ROUND: usize = 20_000;
 
 /// Connects (unless `first` is a connection already), then follows the registry until shutdown. `fixed` are the
 /// rooms of the configuration.
-pub async fn keep_rooms(rooms: Arc<Rooms>, fixed: Vec<RoomSettings>, redis: RedisConfig, first: Option<Redis>, stop: Shutdown) {
+pub async fn keep_rooms(
+    rooms: Arc<Rooms>,
+    fixed: Vec<RoomSettings>,
+    redis: RedisConfig,
+    first: Option<Redis>,
+    stop: Shutdown,
+) {
     let mut keepers: HashMap<String, Trigger> = HashMap::new();
     update(&rooms, &mut keepers, &fixed, &[], false);
     let connected = match first {
@@ -92,7 +98,13 @@ async fn connect(settings: &RedisConfig, stop: &Shutdown) -> Option<Redis> {
 }
 
 /// Brings the set of rooms and their keepers in line with `fixed` and `published`.
-fn update(rooms: &Arc<Rooms>, keepers: &mut HashMap<String, Trigger>, fixed: &[RoomSettings], published: &[RoomSettings], keep_missing: bool) {
+fn update(
+    rooms: &Arc<Rooms>,
+    keepers: &mut HashMap<String, Trigger>,
+    fixed: &[RoomSettings],
+    published: &[RoomSettings],
+    keep_missing: bool,
+) {
     let before = rooms.all();
     let mut after: HashMap<String, Arc<Room>> = HashMap::new();
     // The configuration comes first: nobody can publish over a static room.

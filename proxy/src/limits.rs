@@ -76,7 +76,9 @@ impl Limits {
             Limited::Join => &self.joins,
             Limited::Poll => &self.polls,
         };
-        limiter.check_key(&key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
+        limiter
+            .check_key(&key)
+            .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
     }
 
     /// Forgets idle addresses; returns how many are still remembered. Call it every second.
@@ -109,7 +111,8 @@ pub fn client_address(peer: Option<IpAddr>, headers: &HeaderMap, trusted_proxies
     if trusted_proxies == 0 {
         return peer;
     }
-    let entries: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+    let entries: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
     entries.iter().rev().nth(trusted_proxies - 1).and_then(|e| e.trim().parse().ok()).unwrap_or(peer)
 }
 

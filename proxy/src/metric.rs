@@ -143,7 +143,9 @@ impl Hot {
             status_miss: labelled(STATUS_REQUESTS, "result", "miss"),
             limited_join: labelled(LIMITED, "reason", "join"),
             limited_poll: labelled(LIMITED, "reason", "poll"),
-            polls_ok: zero(counter!(REQUESTS, "route" => "status", "method" => "GET", "code_class" => "2xx", "outcome" => "queued")),
+            polls_ok: zero(
+                counter!(REQUESTS, "route" => "status", "method" => "GET", "code_class" => "2xx", "outcome" => "queued"),
+            ),
             heartbeats_dropped: zero(counter!(HEARTBEATS_DROPPED)),
         }
     }

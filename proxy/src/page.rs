@@ -10,6 +10,7 @@ use base64::Engine as _;
 use http::{HeaderName, header};
 use queue::board::{Status, VisitorState};
 use queue::settings::RoomSettings;
+use service_kit::money::grouped;
 use service_kit::ids::RoomId;
 use sha2::{Digest as _, Sha256};
 
@@ -145,7 +146,8 @@ impl Pages {
             number: page.number.unwrap_or(0),
             refreshes: open && !stopped,
             degraded: page.degraded,
-            counting: matches!(state, Some(VisitorState::Scheduled | VisitorState::Lobby)) && starts_at_ms > page.now_ms,
+            counting: matches!(state, Some(VisitorState::Scheduled | VisitorState::Lobby))
+                && starts_at_ms > page.now_ms,
             in_line: ahead.is_some(),
             entering: matches!(state, Some(VisitorState::Called | VisitorState::Inside)),
             missed: state == Some(VisitorState::Missed),
@@ -242,18 +244,6 @@ fn compact(text: &str) -> String {
     text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// `12,345`; Korean and English group alike.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
 
 /// `hh:mm:ss`, rounded up.
 fn countdown(ms: i64) -> String {

@@ -67,7 +67,9 @@ fn every_state_is_small_complete_and_well_formed() {
                 assert_eq!(body.matches("<h1>").count(), 1);
                 assert!(body.contains(&format!("<h1>{}</h1>", say.heading.replace('\'', "&#39;"))), "{state:?}");
                 assert!(body.contains(&format!("<html lang=\"{}\">", lang.code())));
-                assert!(body.contains("<main>") && body.contains("role=\"status\"") && body.contains("name=\"viewport\""));
+                assert!(
+                    body.contains("<main>") && body.contains("role=\"status\"") && body.contains("name=\"viewport\"")
+                );
                 assert!(!body.contains("{{") && !body.contains("{%"));
                 assert_eq!(!body.contains("id=\"off\" hidden"), degraded);
             }

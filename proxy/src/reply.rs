@@ -20,7 +20,8 @@ pub struct Reply {
 impl Reply {
     /// An answer that no cache may keep.
     pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
-        let headers = vec![(header::CONTENT_TYPE, content_type.to_owned()), (header::CACHE_CONTROL, "no-store".to_owned())];
+        let headers =
+            vec![(header::CONTENT_TYPE, content_type.to_owned()), (header::CACHE_CONTROL, "no-store".to_owned())];
         Self { status, headers, body: body.into() }
     }
     /// JSON that no cache may keep.

@@ -201,7 +201,8 @@ impl Rooms {
     }
     /// How sure the list is.
     pub fn knowledge(&self) -> Knowledge {
-        let age = self.started.elapsed().saturating_sub(Duration::from_millis(self.answered_ms.load(Ordering::Relaxed)));
+        let age =
+            self.started.elapsed().saturating_sub(Duration::from_millis(self.answered_ms.load(Ordering::Relaxed)));
         if self.loaded.load(Ordering::Relaxed) && age <= STALE_AFTER { Knowledge::Fresh } else { Knowledge::Unsure }
     }
 }

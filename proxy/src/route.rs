@@ -122,7 +122,7 @@ impl Route {
             None => (config.path.as_str(), false),
         };
         // `{deal}` stands for something canonical, so the rest of the pattern must be canonical too.
-        let sample = format!("{body}/").replace("{deal}", "deal");
+        let sample = if body.is_empty() { "/".to_owned() } else { body.replace("{deal}", "deal") };
         require(
             config.path.starts_with('/') && CanonicalPath::parse(sample.as_bytes()).is_ok() && !body.contains('*'),
             &field("path"),
@@ -138,23 +138,22 @@ impl Route {
                 }
             });
         }
-        let upstream = upstreams
-            .iter()
-            .position(|name| *name == config.upstream)
-            .ok_or_else(|| ConfigError(format!("`{}`: no upstream is named `{}`", field("upstream"), config.upstream)))?;
+        let upstream = upstreams.iter().position(|name| *name == config.upstream).ok_or_else(|| {
+            ConfigError(format!("`{}`: no upstream is named `{}`", field("upstream"), config.upstream))
+        })?;
         let guard = match config.room.as_deref() {
             None => Guard::None,
             Some("deal") => {
-                require(pieces.iter().filter(|p| **p == Piece::Deal).count() == 1, &field("room"), "`deal` needs one `{deal}` in the path")?;
+                require(
+                    pieces.iter().filter(|p| **p == Piece::Deal).count() == 1,
+                    &field("room"),
+                    "`deal` needs one `{deal}` in the path",
+                )?;
                 Guard::OfDeal
             }
-            Some(name) => Guard::Named(
-                rooms
-                    .iter()
-                    .find(|r| r.as_str() == name)
-                    .cloned()
-                    .ok_or_else(|| ConfigError(format!("`{}`: no room is named `{name}` in `gate.rooms`", field("room"))))?,
-            ),
+            Some(name) => Guard::Named(rooms.iter().find(|r| r.as_str() == name).cloned().ok_or_else(|| {
+                ConfigError(format!("`{}`: no room is named `{name}` in `gate.rooms`", field("room")))
+            })?),
         };
         Ok(Self { pattern: config.path.as_str().into(), pieces, tail, upstream, guard })
     }
@@ -236,6 +235,10 @@ mod tests {
         assert_eq!(find("/payments/x"), Some(("/payments/*".into(), None)));
         assert_eq!(find("/payments"), Some(("/*".into(), None)));
         assert_eq!(find("/"), Some(("/*".into(), None)));
+        let home = RouteConfig { path: "/".into(), upstream: "shop".into(), room: None };
+        let home = RouteTable::new(&[home], &["shop".into()], &[]).unwrap();
+        assert!(home.find(&CanonicalPath::parse(b"/").unwrap()).is_some());
+        assert!(home.find(&CanonicalPath::parse(b"/a").unwrap()).is_none());
         assert_eq!(find("/Launch/x"), Some(("/Launch/*".into(), Some("launch".into()))));
     }
 
@@ -263,9 +266,17 @@ mod tests {
 
     #[test]
     fn a_guard_holds_for_the_path_with_a_slash_too() {
-        let route = |path: &str, room: Option<&str>| RouteConfig { path: path.into(), upstream: "shop".into(), room: room.map(Into::into) };
-        let table =
-            RouteTable::new(&[route("/*", None), route("/buy", Some("hall"))], &["shop".into()], &["hall".parse().unwrap()]).unwrap();
+        let route = |path: &str, room: Option<&str>| RouteConfig {
+            path: path.into(),
+            upstream: "shop".into(),
+            room: room.map(Into::into),
+        };
+        let table = RouteTable::new(
+            &[route("/*", None), route("/buy", Some("hall"))],
+            &["shop".into()],
+            &["hall".parse().unwrap()],
+        )
+        .unwrap();
         for (path, guarded) in [("/buy", true), ("/buy/", true), ("/buy/x", false), ("/buyer", false)] {
             let found = table.find(&CanonicalPath::parse(path.as_bytes()).unwrap()).unwrap();
             assert_eq!(found.room.is_some(), guarded, "{path}");
@@ -275,11 +286,14 @@ mod tests {
     #[test]
     fn another_case_of_a_guarded_path_is_seen() {
         let table = table();
-        let other = |path: &str| table.guarded_in_another_case(&CanonicalPath::parse(path.as_bytes()).unwrap(), |_| true);
+        let other =
+            |path: &str| table.guarded_in_another_case(&CanonicalPath::parse(path.as_bytes()).unwrap(), |_| true);
         assert!(other("/launch/x") && other("/LAUNCH/x"));
         assert!(!other("/Launch/x") && !other("/elsewhere"));
         let deal = DealId::new();
-        assert!(other(&format!("/DEALS/{deal}/buy")) && other(&format!("/deals/{}/buy", deal.to_string().to_uppercase())));
+        assert!(
+            other(&format!("/DEALS/{deal}/buy")) && other(&format!("/deals/{}/buy", deal.to_string().to_uppercase()))
+        );
         assert!(!table.guarded_in_another_case(&CanonicalPath::parse(b"/launch/x").unwrap(), |_| false));
     }
 

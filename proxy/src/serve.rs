@@ -87,6 +87,7 @@ pub fn run_until(
         pages: Pages::new(),
         jwks: AssertionSigner::new(&ring)?.jwks().to_owned().into(),
         cookie_secure: cfg.cookie_secure,
+        public_host: cfg.public_host().to_owned(),
         hot: Hot::new(),
     });
     let upstreams = Arc::new(cfg.upstreams.iter().map(Upstream::new).collect::<Vec<_>>());
@@ -120,7 +121,8 @@ fn serve(gate: Gate, cfg: &Config, end: End) {
     let mut options = HttpServerOptions::default();
     options.h2c = false;
     options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
-    let mut service = ProxyServiceBuilder::new(&server.configuration, gate).name("gate").server_options(options).build();
+    let mut service =
+        ProxyServiceBuilder::new(&server.configuration, gate).name("gate").server_options(options).build();
     service.add_tcp(&cfg.listen.to_string());
     server.add_service(service);
     server.run(RunArgs { shutdown_signal: Box::new(end) });

@@ -90,10 +90,18 @@ impl Visits {
         let settings = room.settings.load_full();
         let joined = store.line.join(&settings, &visitor, &join_key, room.now_ms()).await?;
         room.wake.notify_one();
-        let mut ticket =
-            Ticket { room: room.id.clone(), number: joined.number, visitor: joined.visitor, joined_ms: joined.joined_ms, promise_ms: 0 };
+        let mut ticket = Ticket {
+            room: room.id.clone(),
+            number: joined.number,
+            visitor: joined.visitor,
+            joined_ms: joined.joined_ms,
+            promise_ms: 0,
+        };
         let called = joined.called_until_ms.is_some();
-        if !called {
+        if called {
+            // The board is older than this call: until the next heartbeat, this is what is known.
+            room.presences.put_all([(ticket.number, Presence::Called)]);
+        } else {
             let promised = room.view(Some(&ticket)).status.and_then(|s| s.eta_seconds).map_or(0, |eta| eta.high);
             ticket.promise_ms = i64::try_from(promised.saturating_mul(1_000)).unwrap_or(0);
         }
@@ -112,10 +120,10 @@ impl Visits {
         room.wake.notify_one();
         let (claimed, presence) = match claim {
             Claim::Inside { lease_until_ms } => {
-                if room.presences.get(ticket.number) != Some(Presence::Inside) {
-                    if let Some(seen) = room.seen.load().as_ref() {
-                        queue::metric::record_turn(&seen.board, ticket);
-                    }
+                if room.presences.get(ticket.number) != Some(Presence::Inside)
+                    && let Some(seen) = room.seen.load().as_ref()
+                {
+                    queue::metric::record_turn(&seen.board, ticket);
                 }
                 let pass = Pass {
                     room: room.id.clone(),

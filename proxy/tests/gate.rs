@@ -1,4 +1,5 @@
 //! The gate over real HTTP, in front of an origin that logs every hit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 
@@ -34,7 +35,15 @@ async fn join_status_claim_forward() {
     let body: Value = joined.json().await.unwrap();
     let ticket = body["ticket"].as_str().unwrap().to_owned();
     // The same key gives the same ticket's number; the same cookie gives the same ticket.
-    let again: Value = http.post(world.room_url("tickets")).header("idempotency-key", "k-1").send().await.unwrap().json().await.unwrap();
+    let again: Value = http
+        .post(world.room_url("tickets"))
+        .header("idempotency-key", "k-1")
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert_eq!(again["status"]["place"], body["status"]["place"]);
     let same = http.post(world.room_url("tickets")).header(COOKIE, &cookie).send().await.unwrap();
     assert_eq!(same.status(), 200);
@@ -42,7 +51,12 @@ async fn join_status_claim_forward() {
 
     let mut state = String::new();
     for _ in 0..50 {
-        let status = http.get(world.room_url("status")).header("authorization", format!("Ticket {ticket}")).send().await.unwrap();
+        let status = http
+            .get(world.room_url("status"))
+            .header("authorization", format!("Ticket {ticket}"))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(status.status(), 200);
         let status: Value = status.json().await.unwrap();
         state = status["state"].as_str().unwrap().to_owned();
@@ -79,7 +93,11 @@ async fn join_status_claim_forward() {
     }
     let left = http.delete(world.room_url("ticket")).header(COOKIE, &cookie).send().await.unwrap();
     assert_eq!(left.status(), 204);
-    assert_eq!(http.get(format!("{}/.well-known/jwks.json", world.base)).send().await.unwrap().json::<Value>().await.unwrap()["keys"][0]["crv"], "Ed25519");
+    assert_eq!(
+        http.get(format!("{}/.well-known/jwks.json", world.base)).send().await.unwrap().json::<Value>().await.unwrap()
+            ["keys"][0]["crv"],
+        "Ed25519"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +121,13 @@ async fn a_browser_sees_no_page_when_nobody_waits() {
     let log = world.log().await;
     assert_eq!(log.len(), 2);
     // Own parameters never reach the origin: a claim with them is sent round once.
-    let sent = client().get(format!("{}?fg_refresh=off&a=1", world.buy_url())).header(ACCEPT, HTML).header(COOKIE, &ticket).send().await.unwrap();
+    let sent = client()
+        .get(format!("{}?fg_refresh=off&a=1", world.buy_url()))
+        .header(ACCEPT, HTML)
+        .header(COOKIE, &ticket)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(sent.status(), 303);
     assert_eq!(sent.headers()["location"], format!("{}?a=1", world.buy()).as_str());
 }
@@ -131,13 +155,24 @@ async fn the_page_in_a_paused_room() {
     assert!(body.contains("http-equiv=\"refresh\""));
     // The link that stops the refresh works, and the place stays the same.
     let href = body.split_once("<noscript><p>").unwrap().1.split_once("href=\"").unwrap().1.split_once('"').unwrap().0;
-    let stopped =
-        http.get(format!("{}{}", world.base, href.replace("&#38;", "&"))).header(ACCEPT, HTML).header(COOKIE, &ticket).send().await.unwrap();
+    let stopped = http
+        .get(format!("{}{}", world.base, href.replace("&#38;", "&")))
+        .header(ACCEPT, HTML)
+        .header(COOKIE, &ticket)
+        .send()
+        .await
+        .unwrap();
     assert!(cookie_of(&stopped, "fg_t_").is_none(), "no second ticket");
     let stopped = stopped.text().await.unwrap();
     assert!(!stopped.contains("http-equiv") && stopped.contains("입장이 잠시 멈췄습니다"), "Korean by default");
     // The language link works without JavaScript.
-    let english = http.get(format!("{}?fg_lang=en", world.buy_url())).header(ACCEPT, HTML).header(COOKIE, &ticket).send().await.unwrap();
+    let english = http
+        .get(format!("{}?fg_lang=en", world.buy_url()))
+        .header(ACCEPT, HTML)
+        .header(COOKIE, &ticket)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(cookie_of(&english, "fg_lang=").as_deref(), Some("fg_lang=en"));
     assert!(english.text().await.unwrap().contains("Entry is paused"));
     // Not one of these reached the origin, and forms and programs are told so in their own way.
@@ -154,7 +189,14 @@ async fn the_page_in_a_paused_room() {
     let head = http.head(world.buy_url()).header(ACCEPT, HTML).send().await.unwrap();
     assert!(head.status() == 200 && cookie_of(&head, "fg_t_").is_none());
     // Leaving works without JavaScript and gives a page.
-    let left = http.post(world.room_url("leave")).header(ACCEPT, HTML).header(COOKIE, &ticket).header("content-length", "0").send().await.unwrap();
+    let left = http
+        .post(world.room_url("leave"))
+        .header(ACCEPT, HTML)
+        .header(COOKIE, &ticket)
+        .header("content-length", "0")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(left.status(), 200);
     assert!(left.text().await.unwrap().contains("줄에서 나왔습니다"));
     assert!(world.log().await.is_empty());
@@ -162,7 +204,12 @@ async fn the_page_in_a_paused_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_variant_of_a_protected_path_reaches_the_origin() {
-    let world = World::start(|r| r.paused = true).await;
+    // As in production, everything that no other route names goes to the shop: a second spelling that the
+    // gate took for another path would be forwarded.
+    let catch_all = |config: &mut Value| {
+        config["routes"].as_array_mut().unwrap().push(serde_json::json!({ "path": "/*", "upstream": "shop" }));
+    };
+    let world = World::start_with(|r| r.paused = true, catch_all).await;
     let deal = world.deal.to_string();
     let variants = variants(&deal);
     let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get"];
@@ -175,24 +222,58 @@ async fn no_variant_of_a_protected_path_reaches_the_origin() {
             for target in chunk {
                 for method in methods {
                     let answer = world.raw(&request(method, &target, ""));
-                    assert!(!answer.contains("\r\n\r\norigin"), "{method} {} got in: {answer}", target.escape_ascii());
                     refused += usize::from(answer.starts_with("HTTP/1.1 4"));
                 }
             }
             refused
         })
     });
-    let refused: usize = futures::future::join_all(tasks.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).sum();
-    let log = world.log().await;
-    assert!(log.is_empty(), "{:?}", log.first());
+    let refused: usize =
+        futures::future::join_all(tasks.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).sum();
+    // What did arrive is another path for every server, however lenient.
+    let protected =
+        [format!("deals/{deal}/buy"), format!("deals/{deal}/buy/now"), format!("api/v1/deals/{deal}/holds")];
+    for hit in world.log().await {
+        let read = lenient(&hit.target);
+        assert!(!protected.contains(&read), "{} {} is read as {read}", hit.method, hit.target);
+    }
     assert!(refused > 4_000, "{refused}");
 }
 
 fn request(method: &str, target: &[u8], headers: &str) -> Vec<u8> {
     let mut bytes = format!("{method} ").into_bytes();
     bytes.extend_from_slice(target);
-    bytes.extend_from_slice(format!(" HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n{headers}\r\n").as_bytes());
     bytes
+        .extend_from_slice(format!(" HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n{headers}\r\n").as_bytes());
+    bytes
+}
+
+/// How the most lenient server would read a target: decoded twice, folded, resolved, trimmed.
+fn lenient(target: &str) -> String {
+    let decode = |text: &str| {
+        let mut out: Vec<u8> = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some((byte, tail)) = rest.split_first() {
+            let code = (*byte == b'%')
+                .then(|| tail.get(..2))
+                .flatten()
+                .and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+            out.push(code.unwrap_or(*byte));
+            rest = if code.is_some() { &tail[2..] } else { tail };
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    let path = target.split(['?', '#']).next().unwrap_or("");
+    let text = decode(&decode(path)).replace('\\', "/").to_lowercase();
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in text.split('/').map(|s| s.split([';', '\0']).next().unwrap_or("").trim()) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            s => segments.push(s),
+        }
+    }
+    segments.join("/")
 }
 
 /// Second spellings of the protected paths, as servers are known to read them.
@@ -200,29 +281,67 @@ fn variants(deal: &str) -> Vec<Vec<u8>> {
     let paths = [format!("/deals/{deal}/buy"), format!("/deals/{deal}/buy/now"), format!("/api/v1/deals/{deal}/holds")];
     let mut out: Vec<Vec<u8>> = Vec::new();
     for path in &paths {
-        out.extend([path.clone(), format!("{path}/"), path.to_uppercase(), path.replace("deals", "Deals")].map(String::into_bytes));
+        out.extend(
+            [path.clone(), format!("{path}/"), path.to_uppercase(), path.replace("deals", "Deals")]
+                .map(String::into_bytes),
+        );
         for i in 1..path.len() {
             let (head, tail) = path.split_at(i);
             let (first, rest) = tail.split_at(1);
             let byte = first.as_bytes()[0];
-            let escaped = [format!("%{byte:02X}"), format!("%{byte:02x}"), format!("%25{byte:02X}"), format!("%u00{byte:02x}")];
+            let escaped =
+                [format!("%{byte:02X}"), format!("%{byte:02x}"), format!("%25{byte:02X}"), format!("%u00{byte:02x}")];
             out.extend(escaped.iter().map(|e| format!("{head}{e}{rest}").into_bytes()));
             out.push(format!("{head}{}{rest}", first.to_ascii_uppercase()).into_bytes());
-            for wide in [vec![0xC0 | byte >> 6, 0x80 | (byte & 0x3F)], vec![0xE0, 0x80 | byte >> 6, 0x80 | (byte & 0x3F)]] {
+            for wide in
+                [vec![0xC0 | byte >> 6, 0x80 | (byte & 0x3F)], vec![0xE0, 0x80 | byte >> 6, 0x80 | (byte & 0x3F)]]
+            {
                 let text: String = wide.iter().map(|b| format!("%{b:02X}")).collect();
                 out.push(format!("{head}{text}{rest}").into_bytes());
                 out.push([head.as_bytes(), &wide, rest.as_bytes()].concat());
             }
             if byte == b'/' {
-                for slash in ["//", "/./", "/x/../", "/%2e/", "/%2E%2E/x/", "\\", "%2F", "%2f", "%5C", "/;/", ";/", "/..;/", "/.;/", "/%20/", "/\u{2215}", "%EF%BC%8F"] {
+                for slash in [
+                    "//",
+                    "/./",
+                    "/x/../",
+                    "/%2e/",
+                    "/%2E%2E/x/",
+                    "\\",
+                    "%2F",
+                    "%2f",
+                    "%5C",
+                    "/;/",
+                    ";/",
+                    "/..;/",
+                    "/.;/",
+                    "/%20/",
+                    "/\u{2215}",
+                    "%EF%BC%8F",
+                ] {
                     out.push(format!("{head}{slash}{rest}").into_bytes());
                 }
             }
         }
-        for end in ["%00", "%0a", "%20", "%09", ";", ";x=1", "#", "%23", "?", "?a=b", "..", "/.", "/..;/", "/./", "//", "\\", ".json", "%3F", "~", "\t", "\0", "%", "%2", "%zz", "/%2e", "\u{a0}"] {
+        for end in [
+            "%00", "%0a", "%20", "%09", ";", ";x=1", "#", "%23", "?", "?a=b", "..", "/.", "/..;/", "/./", "//", "\\",
+            ".json", "%3F", "~", "\t", "\0", "%", "%2", "%zz", "/%2e", "\u{a0}",
+        ] {
             out.push(format!("{path}{end}").into_bytes());
         }
-        for start in ["http://shop.example", "http://shop.example/", "HTTPS://shop.example", "//shop.example", "*", "shop.example:80", "/.", "/x/..", "/%2e", "\\", "x"] {
+        for start in [
+            "http://shop.example",
+            "http://shop.example/",
+            "HTTPS://shop.example",
+            "//shop.example",
+            "*",
+            "shop.example:80",
+            "/.",
+            "/x/..",
+            "/%2e",
+            "\\",
+            "x",
+        ] {
             out.push(format!("{start}{path}").into_bytes());
         }
     }
@@ -236,12 +355,26 @@ async fn forged_expired_and_foreign_tokens_open_nothing() {
     let http = client();
     let other: service_kit::ids::RoomId = "deal-other".parse().unwrap();
     let (passes, tickets) = (PassSigner::new(&world.ring()), TicketSigner::new(&world.ring()));
-    let stranger = service_kit::keys::KeyRing::new(&service_kit::keys::KeysConfig { ring: vec![service_kit::keys::KeyRing::generate("k1")] }).unwrap();
-    let pass = |room: &service_kit::ids::RoomId, ms: i64| Pass { room: room.clone(), visitor: VisitorId::new(), number: 1, expires_at_ms: now_ms() + ms };
+    let stranger = service_kit::keys::KeyRing::new(&service_kit::keys::KeysConfig {
+        ring: vec![service_kit::keys::KeyRing::generate("k1")],
+    })
+    .unwrap();
+    let pass = |room: &service_kit::ids::RoomId, ms: i64| Pass {
+        room: room.clone(),
+        visitor: VisitorId::new(),
+        number: 1,
+        expires_at_ms: now_ms() + ms,
+    };
     let good = passes.issue(&pass(&world.room, 60_000), now_ms()).unwrap();
     let inside = http.get(world.buy_url()).header("floodgate-pass", &good).send().await.unwrap();
     assert_eq!(inside.status(), 200, "a good pass works");
-    let ticket = |room: &service_kit::ids::RoomId| Ticket { room: room.clone(), number: 1, visitor: VisitorId::new(), joined_ms: now_ms(), promise_ms: 0 };
+    let ticket = |room: &service_kit::ids::RoomId| Ticket {
+        room: room.clone(),
+        number: 1,
+        visitor: VisitorId::new(),
+        joined_ms: now_ms(),
+        promise_ms: 0,
+    };
     let mut bad = vec![
         passes.issue(&pass(&world.room, -1_000), now_ms()).unwrap(),
         passes.issue(&pass(&other, 60_000), now_ms()).unwrap(),
@@ -266,10 +399,13 @@ async fn forged_expired_and_foreign_tokens_open_nothing() {
         }
     }
     assert_eq!(world.log().await.len(), 1);
-    for token in [tickets.issue(&ticket(&other)), TicketSigner::new(&stranger).issue(&ticket(&world.room)), good, "x".into()] {
+    for token in
+        [tickets.issue(&ticket(&other)), TicketSigner::new(&stranger).issue(&ticket(&world.room)), good, "x".into()]
+    {
         for endpoint in ["status", "pass", "tickets"] {
             let method = if endpoint == "status" { reqwest::Method::GET } else { reqwest::Method::POST };
-            let answer = http.request(method, world.room_url(endpoint)).header("floodgate-ticket", &token).send().await.unwrap();
+            let answer =
+                http.request(method, world.room_url(endpoint)).header("floodgate-ticket", &token).send().await.unwrap();
             assert_eq!(answer.status(), 401, "{endpoint} {token}");
             assert_eq!(answer.json::<Value>().await.unwrap()["type"], "/problems/ticket-invalid");
         }
@@ -281,9 +417,12 @@ async fn identity_headers_come_from_the_gate_only() {
     let world = World::start(|_| {}).await;
     let injected = "Floodgate-Visitor: evil\r\nfloodgate-visitor: evil2\r\nFloodgate_Visitor: evil3\r\nFLOODGATE-ROOM: evil\r\nFloodgate-Lease: 1\r\nFloodgate-Lease: 2\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Forwarded-Host: evil\r\nFloodgate-Client-Ip: 6.6.6.6\r\nfloodgate.pass: evil\r\n";
     world.raw(&request("GET", b"/open/x", injected));
-    let pass = Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
+    let pass =
+        Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
     let token = PassSigner::new(&world.ring()).issue(&pass, now_ms()).unwrap();
-    let nominated = format!("{injected}Floodgate-Pass: {token}\r\nConnection: floodgate-visitor, floodgate-room, floodgate-lease, floodgate-client-ip, traceparent\r\n");
+    let nominated = format!(
+        "{injected}Floodgate-Pass: {token}\r\nConnection: floodgate-visitor, floodgate-room, floodgate-lease, floodgate-client-ip, traceparent\r\n"
+    );
     let answer = world.raw(&request("GET", world.buy().as_bytes(), &nominated));
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let log = world.log().await;
@@ -342,7 +481,10 @@ async fn wrong_methods_bodies_hosts_and_routes() {
     }
     assert_eq!(http.post(world.room_url("tickets")).body(vec![b'x'; 1_025]).send().await.unwrap().status(), 413);
     assert_eq!(http.post(world.room_url("tickets")).body("small").send().await.unwrap().status(), 201);
-    assert_eq!(http.post(world.room_url("tickets")).header("idempotency-key", "no spaces").send().await.unwrap().status(), 422);
+    assert_eq!(
+        http.post(world.room_url("tickets")).header("idempotency-key", "no spaces").send().await.unwrap().status(),
+        422
+    );
     assert_eq!(http.get(world.room_url("nothing")).send().await.unwrap().status(), 404);
     assert_eq!(http.get(format!("{}/_floodgate/rooms/deal-x/status", world.base)).send().await.unwrap().status(), 404);
     assert_eq!(http.get(format!("{}/elsewhere", world.base)).send().await.unwrap().status(), 404);
@@ -373,7 +515,13 @@ async fn an_upstream_that_is_away_is_told_in_the_callers_way() {
     let api = client().get(format!("{}/away/x", world.base)).send().await.unwrap();
     assert_eq!(api.status(), 502);
     assert_eq!(api.json::<Value>().await.unwrap()["type"], "/problems/upstream-unavailable");
-    let page = client().get(format!("{}/away/x", world.base)).header(ACCEPT, HTML).header("accept-language", "en").send().await.unwrap();
+    let page = client()
+        .get(format!("{}/away/x", world.base))
+        .header(ACCEPT, HTML)
+        .header("accept-language", "en")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(page.status(), 502);
     assert!(page.text().await.unwrap().contains("The shop does not answer"));
 }
@@ -384,7 +532,8 @@ async fn events_pass_through_unbuffered() {
     let answer = client().get(format!("{}/open/events", world.base)).send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let mut events = answer.bytes_stream();
-    let first = tokio::time::timeout(Duration::from_millis(500), events.next()).await.expect("at once").unwrap().unwrap();
+    let first =
+        tokio::time::timeout(Duration::from_millis(500), events.next()).await.expect("at once").unwrap().unwrap();
     assert_eq!(&first[..], b"data: 0\n\n");
     let second = tokio::time::timeout(Duration::from_millis(1_500), events.next()).await.unwrap().unwrap().unwrap();
     assert_eq!(&second[..], b"data: 1\n\n");
@@ -394,7 +543,8 @@ async fn events_pass_through_unbuffered() {
 async fn redis_away_admits_nobody_and_keeps_passes() {
     let mut world = World::start(|_| {}).await;
     let http = client();
-    let pass = Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
+    let pass =
+        Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
     let token = PassSigner::new(&world.ring()).issue(&pass, now_ms()).unwrap();
     world.kill_redis();
     tokio::time::sleep(Duration::from_millis(3_500)).await;
@@ -425,6 +575,98 @@ async fn redis_away_admits_nobody_and_keeps_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_site_cannot_take_a_place_away() {
+    let world = World::start(|_| {}).await;
+    for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example"), ("origin", "null")] {
+        for endpoint in ["tickets", "leave", "pass"] {
+            let answer = client()
+                .post(world.room_url(endpoint))
+                .header(ACCEPT, HTML)
+                .header(name, value)
+                .body("")
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), 403, "{endpoint} {name}: {value}");
+            assert!(cookie_of(&answer, "fg_t_").is_none());
+        }
+    }
+    let own = client()
+        .post(world.room_url("tickets"))
+        .header(ACCEPT, HTML)
+        .header("origin", &world.base)
+        .header("sec-fetch-site", "same-origin");
+    let own =
+        own.header("referer", format!("{}?a=1&fg_lang=en", world.buy_url())).form(&[("a", "b")]).send().await.unwrap();
+    assert_eq!(
+        (own.status().as_u16(), own.headers()["location"].to_str().unwrap()),
+        (303, format!("{}?a=1", world.buy()).as_str())
+    );
+    assert!(cookie_of(&own, "fg_t_").is_some());
+    for referer in [
+        "https://evil.example/x",
+        "//evil.example",
+        "http://shop.example@evil.example/",
+        &format!("{}//evil.example", world.base),
+    ] {
+        let back = client()
+            .post(world.room_url("tickets"))
+            .header(ACCEPT, HTML)
+            .header("referer", referer)
+            .form(&[("a", "b")]);
+        assert_eq!(back.send().await.unwrap().headers()["location"], world.buy().as_str(), "{referer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_per_address_answer_in_the_callers_way() {
+    let few = |config: &mut Value| config["limits"]["joins_per_s"] = 1.into();
+    let fewer = |config: &mut Value| {
+        few(config);
+        config["limits"]["joins_burst"] = 2.into();
+    };
+    let world = World::start_with(|_| {}, fewer).await;
+    let join = || client().post(world.room_url("tickets")).header("x-forwarded-for", "9.9.9.9").send();
+    assert_eq!((join().await.unwrap().status().as_u16(), join().await.unwrap().status().as_u16()), (201, 201));
+    let limited = join().await.unwrap();
+    assert_eq!(limited.status(), 429);
+    assert!(limited.headers().contains_key("retry-after"));
+    assert_eq!(limited.json::<Value>().await.unwrap()["type"], "/problems/too-many-requests");
+    let page = client().get(world.buy_url()).header(ACCEPT, HTML).send().await.unwrap();
+    assert_eq!(page.status(), 429);
+    assert!(page.text().await.unwrap().contains("잠시만 기다려 주세요"));
+    assert_eq!(
+        client().get(world.room_url("status")).send().await.unwrap().status(),
+        200,
+        "polls have their own budget"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_room_needs_no_registry() {
+    let hall = |config: &mut Value| {
+        config["rooms"] = serde_json::json!([{ "room": "hall", "title": "Hall", "rate_per_s": 100, "inside_max": 100, "enter_path": "/hall/" }]);
+        config["routes"]
+            .as_array_mut()
+            .unwrap()
+            .push(serde_json::json!({ "path": "/hall/*", "upstream": "shop", "room": "hall" }));
+    };
+    let world = World::start_with(|_| {}, hall).await;
+    let url = format!("{}/hall/x", world.base);
+    let mut answer = client().get(&url).header(ACCEPT, HTML).send().await.unwrap();
+    let ticket = cookie_of(&answer, "fg_t_hall=").unwrap();
+    for _ in 0..30 {
+        if cookie_of(&answer, "fg_p_hall=").is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = client().get(&url).header(ACCEPT, HTML).header(COOKIE, &ticket).send().await.unwrap();
+    }
+    assert_eq!(answer.text().await.unwrap(), "origin");
+    assert_eq!(world.log().await[0].all("floodgate-room"), ["hall"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ended_rooms_say_so() {
     let world = World::start(|r| r.closed = true).await;
     let page = client().get(world.buy_url()).header(ACCEPT, HTML).header("accept-language", "en").send().await.unwrap();
@@ -442,7 +684,11 @@ async fn ended_rooms_say_so() {
 async fn metrics_are_described_and_the_end_is_quick() {
     let mut world = World::start(|_| {}).await;
     let text = client().get(format!("{}/metrics", world.admin)).send().await.unwrap().text().await.unwrap();
-    for name in ["floodgate_gate_status_requests_total", "floodgate_gate_pass_verifications_total", "floodgate_gate_inflight_requests"] {
+    for name in [
+        "floodgate_gate_status_requests_total",
+        "floodgate_gate_pass_verifications_total",
+        "floodgate_gate_inflight_requests",
+    ] {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
     }
     let took = tokio::task::spawn_blocking(move || world.stop()).await.unwrap();

@@ -54,7 +54,7 @@ pub fn estimate(ahead: u64, start_in_ms: i64, pace: Pace) -> Option<Eta> {
 }
 
 fn round_up(seconds: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and SECONDS_MAX")]
+    // Between 1 and SECONDS_MAX: the cast is exact.
     let whole = seconds.ceil().clamp(1.0, SECONDS_MAX) as u64;
     let unit = match whole {
         0..10 => 1,
@@ -67,7 +67,6 @@ fn round_up(seconds: f64) -> u64 {
 }
 
 /// Exact below 2^53, and nobody counts further.
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn count(n: u64) -> f64 {
     n as f64
 }

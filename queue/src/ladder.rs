@@ -74,7 +74,7 @@ mod tests {
             let places: Vec<u64> = (0..length)
                 .map(|i| {
                     place +=
-                        if mix(seed, i) % 100 == 0 { mix(i, seed) % 50_000 + 1 } else { mix(i, seed) % gap_max + 1 };
+                        if mix(seed, i).is_multiple_of(100) { mix(i, seed) % 50_000 + 1 } else { mix(i, seed) % gap_max + 1 };
                     place
                 })
                 .collect();

@@ -1,5 +1,13 @@
 //! Bugs that were found in other waiting rooms, and the rules that keep them out of this one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use queue::admission::LimitReason;

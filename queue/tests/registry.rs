@@ -1,5 +1,13 @@
 //! The list of rooms: version and settings move together, and a lost list opens nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use queue::keys::SETTINGS;

@@ -1,5 +1,13 @@
 //! Every script refuses what it does not expect, before any write, and says at its top what it does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use queue::line::Line;

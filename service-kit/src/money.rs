@@ -92,20 +92,26 @@ impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.currency.digits();
         let unit = 10_i64.pow(digits);
-        let whole = (self.minor / unit).to_string();
-        let mut grouped = String::new();
-        for (i, c) in whole.chars().enumerate() {
-            if i > 0 && (whole.len() - i).is_multiple_of(3) {
-                grouped.push(',');
-            }
-            grouped.push(c);
-        }
+        let grouped = grouped((self.minor / unit).unsigned_abs());
         write!(f, "{} {grouped}", self.currency.code())?;
         if digits > 0 {
             write!(f, ".{:02}", self.minor % unit)?;
         }
         Ok(())
     }
+}
+
+/// `12,345,678`: digits in groups of three, as Korean and English write them.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// How many units of a deal: 1 to [`QUANTITY_MAX`].

@@ -27,17 +27,9 @@ pub fn money(amount: Money, lang: Lang) -> String {
     }
 }
 
-/// A whole number with a comma every three digits.
+/// A whole number, never below zero, with a comma every three digits.
 pub fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut out = String::from(if number < 0 { "-" } else { "" });
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
+    service_kit::money::grouped(number.max(0).unsigned_abs())
 }
 
 /// Date and time to the minute in Korean time, e.g. `2026년 11월 21일 20:00` or `21 Nov 2026, 20:00 KST`.

@@ -24,6 +24,8 @@ const EVERY_MS: u64 = 1_000;
 const STABLE_MS: i64 = 5_000;
 /// Shortest time between two fillings on suspicion.
 const SUSPECT_PAUSE_MS: i64 = 2_000;
+/// Shortest time between two looks at one suspect: a storm of hints costs ten queries per second.
+const LOOK_PAUSE_MS: i64 = 100;
 
 /// `(available, held, sold)`.
 type Sums = (i64, i64, i64);
@@ -33,6 +35,7 @@ struct Memory {
     /// Since when Redis and the ledger disagree in exactly this way.
     differs: Option<(i64, Sums, Sums)>,
     filled_at_ms: i64,
+    looked_at_ms: i64,
 }
 
 struct Loader {
@@ -77,8 +80,11 @@ impl Loader {
     }
 
     async fn look_at_suspect(&mut self, deal: DealId) {
-        let filled_at_ms = self.memory.get(&deal).map_or(0, |m| m.filled_at_ms);
-        if now_ms().saturating_sub(filled_at_ms) < SUSPECT_PAUSE_MS {
+        let now = now_ms();
+        if let Some(memory) = self.memory.get(&deal)
+            && (now.saturating_sub(memory.filled_at_ms) < SUSPECT_PAUSE_MS
+                || now.saturating_sub(memory.looked_at_ms) < LOOK_PAUSE_MS)
+        {
             return;
         }
         let result = async {
@@ -94,6 +100,7 @@ impl Loader {
 
     async fn look(&mut self, deal: &Deal, is_suspect: bool) -> anyhow::Result<()> {
         let room = RoomId::of_deal(deal.id);
+        self.memory.entry(deal.id).or_default().looked_at_ms = now_ms();
         let audit = self.app.parts.fast.audit(&room).await?;
         let is_loaded = matches!(audit, Audit::Loaded(_));
         metric::deal_gauge(metric::PREWARM, deal.id, None, i64::from(is_loaded));

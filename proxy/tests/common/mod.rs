@@ -1,4 +1,5 @@
 //! A private Redis, an origin that logs every hit, and a gate in a thread, all ended on drop.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use axum::Router;
 use axum::body::Body;
@@ -74,6 +75,14 @@ pub fn free_port() -> u16 {
 impl World {
     /// A gate in front of one deal whose room is changed by `change`.
     pub async fn start(change: impl Fn(&mut RoomSettings)) -> Self {
+        Self::start_with(change, |_| {}).await
+    }
+
+    /// The same with a changed `[gate]` section.
+    pub async fn start_with(
+        change: impl Fn(&mut RoomSettings),
+        change_config: impl Fn(&mut serde_json::Value),
+    ) -> Self {
         service_kit::install_crypto_providers();
         if std::env::var_os("RUST_LOG").is_some() {
             service_kit::telemetry::init_logs();
@@ -81,8 +90,11 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("redis.sock");
         let server = spawn_redis(&socket);
-        let redis_config =
-            RedisConfig { url: format!("redis+unix://{}", socket.display()), connections: 2, command_timeout_ms: 1_000 };
+        let redis_config = RedisConfig {
+            url: format!("redis+unix://{}", socket.display()),
+            connections: 2,
+            command_timeout_ms: 1_000,
+        };
         let redis = connect(&redis_config).await;
         let deal = DealId::new();
         let mut settings = settings(deal);
@@ -95,7 +107,7 @@ impl World {
         let origin = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         let keys = KeysConfig { ring: vec![KeyRing::generate("k1")] };
         let (port, admin) = (free_port(), free_port());
-        let config: Config = serde_json::from_value(serde_json::json!({
+        let mut config = serde_json::json!({
             "listen": format!("127.0.0.1:{port}"), "admin_listen": format!("127.0.0.1:{admin}"),
             "public_url": format!("http://127.0.0.1:{port}"), "cookie_secure": false,
             "limits": { "joins_per_s": 100_000, "joins_burst": 100_000, "polls_per_s": 100_000, "polls_burst": 100_000 },
@@ -111,13 +123,15 @@ impl World {
                 { "path": "/open/*", "upstream": "shop" },
                 { "path": "/", "upstream": "shop" },
             ],
-        }))
-        .unwrap();
+        });
+        change_config(&mut config);
+        let config: Config = serde_json::from_value(config).unwrap();
         let (stop, shutdown) = channel();
         let gate = {
             let (keys, metrics) = (keys.clone(), metrics());
             std::thread::spawn(move || {
-                proxy::run_until(config, keys, redis_config, metrics, Some(shutdown)).inspect_err(|e| eprintln!("gate: {e:#}"))
+                proxy::run_until(config, keys, redis_config, metrics, Some(shutdown))
+                    .inspect_err(|e| eprintln!("gate: {e:#}"))
             })
         };
         let world = Self {
@@ -166,12 +180,6 @@ impl World {
     pub async fn log(&self) -> Vec<Hit> {
         self.hits.read().await.clone()
     }
-    pub async fn publish(&self, change: impl Fn(&mut RoomSettings)) {
-        let mut settings = settings(self.deal);
-        change(&mut settings);
-        registry::publish(&self.redis, &settings).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1_200)).await;
-    }
     /// Ends Redis, as a crash would.
     pub fn kill_redis(&mut self) {
         let _ = self.server.kill();
@@ -193,7 +201,9 @@ impl World {
     /// Tells the gate to stop and waits for it; returns how long that took.
     pub fn stop(&mut self) -> Duration {
         let started = service_kit::clock::monotonic();
-        drop(self.stop.take().map(|s| s.stop()));
+        if let Some(stop) = self.stop.take() {
+            stop.stop();
+        }
         if let Some(gate) = self.gate.take() {
             gate.join().unwrap().unwrap();
         }
@@ -245,7 +255,11 @@ async fn origin(State(hits): State<Log>, request: Request) -> Response {
     hits.write().await.push(Hit {
         method: head.method.to_string(),
         target: head.uri.to_string(),
-        headers: head.headers.iter().map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect(),
+        headers: head
+            .headers
+            .iter()
+            .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
+            .collect(),
         body: String::from_utf8_lossy(&body).into_owned(),
     });
     if events {

@@ -9,7 +9,7 @@ if #KEYS ~= 2 or #ARGV ~= 1 then return redis.error_reply('BADARG count') end
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 if redis.call('EXISTS', KEYS[2]) == 0 then
   local time = redis.call('TIME')
-  redis.call('SET', KEYS[2], time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.call('SET', KEYS[2], time[1] * 1000000 + time[2])
 end
 redis.call('INCR', KEYS[2])
 return 1

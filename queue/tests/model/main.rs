@@ -2,6 +2,14 @@
 //!
 //! `FLOODGATE_SEED=17` repeats one run; `FLOODGATE_SEEDS=5000` makes more of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod reference;
 #[path = "../support/mod.rs"]
 mod support;
