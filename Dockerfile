@@ -10,7 +10,7 @@ FROM ${RUST_IMAGE} AS chef
 WORKDIR /src
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install -y --no-install-recommends cmake g++ make \
+ && apt-get install -y --no-install-recommends cmake gcc libc6-dev make \
  && rm -rf /var/lib/apt/lists/* \
  && cargo install --locked --version 0.1.78 cargo-chef
 

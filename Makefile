@@ -53,6 +53,7 @@ compose-init: ## keys and passwords for docker-compose.yml, made once
 	scripts/compose-init
 
 k6: build ## a spike of shoppers against a private gate, measured by k6
+	scripts/setup --tests
 	scripts/k6-run $(BIN)
 
 screenshots: ## run the browser tests and write the pictures of docs/images

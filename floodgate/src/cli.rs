@@ -176,8 +176,9 @@ pub struct DemoArgs {
     pub seed: Option<u64>,
     /// Kill -9 a role or store S seconds into the sale
     ///
-    /// Repeatable; also redis and postgres. The supervisor starts it again; the sale goes on.
-    #[arg(long, value_name = "ROLE@S", value_parser = parse_kill)]
+    /// Repeatable; also redis and postgres. The supervisor starts it
+    /// again; the sale goes on.
+    #[arg(long, value_name = "ROLE@S", value_parser = parse_kill, verbatim_doc_comment)]
     pub kill: Vec<Kill>,
     /// Report as one JSON object instead of a table
     #[arg(long)]

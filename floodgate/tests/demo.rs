@@ -1,6 +1,12 @@
 //! A whole sale through the real executable: exact, also when roles and stores are killed in the
 //! middle of it; and nothing is left running.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use serde_json::Value;
 use service_kit::private_store::{self, ScratchDir};
@@ -161,6 +167,36 @@ fn children_do_not_outlive_a_killed_launcher() {
     run.assert_nothing_runs();
 }
 
+/// What an operator does beside a running house.
+fn the_other_commands_work(run: &Run) {
+    let state = run.state().unwrap();
+    let command = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+            .args(args)
+            .env("FLOODGATE_CONFIG", state["config"].as_str().unwrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    command(&["migrate"]);
+    let merchant: Value =
+        serde_json::from_str(&command(&["merchant", "create", "--name", "Corner shop", "--json"])).unwrap();
+    assert_eq!(merchant["api_key"].as_str().unwrap().len(), 51, "{merchant}");
+    let verdict: Value = serde_json::from_str(&command(&["verify", "--json"])).unwrap();
+    assert_eq!((&verdict["clean"], &verdict["redis_compared"]), (&true.into(), &true.into()), "{verdict}");
+    for role in state["roles"].as_array().unwrap() {
+        if let Some(admin) = role["admin"].as_str() {
+            command(&["healthcheck", "--admin", admin]);
+        }
+    }
+    let second = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        .args(["up", "--dir", state["dir"].as_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1), "one launcher per directory");
+}
+
 #[test]
 fn ctrl_c_stops_everything_in_order() {
     // A private home: as root, PostgreSQL's user cannot enter it, so the stores live elsewhere.
@@ -184,6 +220,7 @@ fn ctrl_c_stops_everything_in_order() {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+    the_other_commands_work(&run);
     assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
     let output = run.finish();
     let stderr = String::from_utf8_lossy(&output.stderr);

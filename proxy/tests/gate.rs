@@ -546,7 +546,7 @@ async fn redis_away_admits_nobody_and_keeps_passes() {
     let pass =
         Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
     let token = PassSigner::new(&world.ring()).issue(&pass, now_ms()).unwrap();
-    world.kill_redis();
+    world.kill_redis().await;
     tokio::time::sleep(Duration::from_millis(3_500)).await;
     let status: Value = http.get(world.room_url("status")).send().await.unwrap().json().await.unwrap();
     assert_eq!(status["degraded"], true);
@@ -560,7 +560,7 @@ async fn redis_away_admits_nobody_and_keeps_passes() {
     assert!(world.log().await.is_empty());
     let inside = http.get(world.buy_url()).header("floodgate-pass", &token).send().await.unwrap();
     assert_eq!(inside.status(), 200, "passes in hand keep working");
-    world.start_redis_again();
+    world.start_redis_again().await;
     let mut back = false;
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -73,8 +73,11 @@ mod tests {
             let length = mix(seed, 1) % 20_000;
             let places: Vec<u64> = (0..length)
                 .map(|i| {
-                    place +=
-                        if mix(seed, i).is_multiple_of(100) { mix(i, seed) % 50_000 + 1 } else { mix(i, seed) % gap_max + 1 };
+                    place += if mix(seed, i).is_multiple_of(100) {
+                        mix(i, seed) % 50_000 + 1
+                    } else {
+                        mix(i, seed) % gap_max + 1
+                    };
                     place
                 })
                 .collect();

@@ -158,6 +158,10 @@ impl PrivateRedis {
     pub async fn wait(&mut self) -> anyhow::Result<std::process::ExitStatus> {
         Ok(self.child.wait().await?)
     }
+    /// Ends it as a crash would (SIGKILL) and waits until it is gone.
+    pub async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
     /// Stops it in order: writes the AOF out and waits for its end.
     pub async fn stop(mut self) {
         terminate(&mut self.child, "TERM").await;

@@ -4,7 +4,7 @@
 use super::history::{Inversion, Turn, inversions, percentile, promise_errors};
 use ledger::Finding;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Waits shorter than this say nothing about a promise.
 const PROMISE_LEAST_MS: i64 = 2_000;
@@ -169,8 +169,8 @@ pub fn report(evidence: Evidence) -> Report {
 
     Report {
         shoppers: crowd.shoppers,
-        joined: turns.len(),
-        called: turns.iter().filter(|turn| turn.called_at_ms.is_some()).count(),
+        joined: people(turns.iter()),
+        called: people(turns.iter().filter(|turn| turn.called_at_ms.is_some())),
         claimed: crowd.claimed,
         held: orders.len(),
         paid: in_state("paid"),
@@ -188,6 +188,11 @@ pub fn report(evidence: Evidence) -> Report {
         seed,
         failed,
     }
+}
+
+/// How many shoppers these tickets belong to: who missed a turn may have taken another ticket.
+fn people<'t>(turns: impl Iterator<Item = &'t Turn>) -> usize {
+    turns.map(|turn| turn.shopper).collect::<BTreeSet<_>>().len()
 }
 
 fn rounded(value: Option<f64>) -> Option<f64> {

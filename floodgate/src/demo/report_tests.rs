@@ -39,6 +39,14 @@ fn a_clean_sale_passes_every_check() {
 }
 
 #[test]
+fn a_second_ticket_is_not_a_second_shopper() {
+    let mut evidence = clean();
+    evidence.turns.push(Turn { shopper: 2, ..turn(9) });
+    let report = report(evidence);
+    assert_eq!((report.joined, report.called, report.failed.len()), (5, 5, 0));
+}
+
+#[test]
 fn planted_double_charges_are_found() {
     type Plant = fn(&mut Evidence);
     let cases: &[(&str, Plant)] = &[

@@ -11,11 +11,11 @@ use queue::registry;
 use queue::settings::RoomSettings;
 use service_kit::ids::{DealId, RoomId};
 use service_kit::keys::{KeyRing, KeysConfig};
+use service_kit::private_store::{PrivateRedis, ScratchDir};
 use service_kit::redis::{Redis, RedisConfig};
 use service_kit::shutdown::{Trigger, channel};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,8 +51,8 @@ pub struct World {
     pub origin: tokio::task::JoinHandle<()>,
     stop: Option<Trigger>,
     gate: Option<JoinHandle<anyhow::Result<()>>>,
-    server: Child,
-    dir: tempfile::TempDir,
+    server: Option<PrivateRedis>,
+    dir: ScratchDir,
 }
 
 pub fn settings(deal: DealId) -> RoomSettings {
@@ -87,15 +87,10 @@ impl World {
         if std::env::var_os("RUST_LOG").is_some() {
             service_kit::telemetry::init_logs();
         }
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("redis.sock");
-        let server = spawn_redis(&socket);
-        let redis_config = RedisConfig {
-            url: format!("redis+unix://{}", socket.display()),
-            connections: 2,
-            command_timeout_ms: 1_000,
-        };
-        let redis = connect(&redis_config).await;
+        let dir = ScratchDir::new().unwrap();
+        let server = PrivateRedis::start(dir.path()).await.unwrap();
+        let redis_config = RedisConfig { command_timeout_ms: 1_000, ..server.config() };
+        let redis = Redis::connect(&redis_config).await.unwrap();
         let deal = DealId::new();
         let mut settings = settings(deal);
         change(&mut settings);
@@ -146,7 +141,7 @@ impl World {
             origin,
             stop: Some(stop),
             gate: Some(gate),
-            server,
+            server: Some(server),
             dir,
         };
         world.until_ready().await;
@@ -180,14 +175,16 @@ impl World {
     pub async fn log(&self) -> Vec<Hit> {
         self.hits.read().await.clone()
     }
-    /// Ends Redis, as a crash would.
-    pub fn kill_redis(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+    /// Ends Redis, as a crash would, and forgets what it had written.
+    pub async fn kill_redis(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().await;
+        }
+        let _ = std::fs::remove_dir_all(self.dir.path().join("appendonlydir"));
     }
     /// Starts it again, empty.
-    pub fn start_redis_again(&mut self) {
-        self.server = spawn_redis(&self.dir.path().join("redis.sock"));
+    pub async fn start_redis_again(&mut self) {
+        self.server = Some(PrivateRedis::start(self.dir.path()).await.unwrap());
     }
     /// Sends raw bytes on a connection of its own and returns everything that comes back.
     pub fn raw(&self, bytes: &[u8]) -> String {
@@ -220,32 +217,12 @@ impl Drop for World {
             let _ = gate.join();
         }
         self.origin.abort();
-        self.kill_redis();
     }
 }
 
 pub fn client() -> reqwest::Client {
     service_kit::install_crypto_providers();
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
-}
-
-fn spawn_redis(socket: &std::path::Path) -> Child {
-    Command::new("redis-server")
-        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-        .arg(socket)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server must be installed")
-}
-
-async fn connect(config: &RedisConfig) -> Redis {
-    for _ in 0..100 {
-        if let Ok(redis) = Redis::connect(config).await {
-            return redis;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the private Redis did not start");
 }
 
 async fn origin(State(hits): State<Log>, request: Request) -> Response {

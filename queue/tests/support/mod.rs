@@ -1,59 +1,35 @@
-//! A private Redis per test: Debian's server on a unix socket in a directory of its own, killed on drop.
+//! A private Redis per test, and small helpers to look into it.
 #![allow(dead_code, reason = "each test file uses its own part of the helper")]
 
 use queue::line::{Joined, Line};
 use queue::settings::RoomSettings;
 use service_kit::ids::VisitorId;
+use service_kit::private_store::{PrivateRedis, ScratchDir};
 use service_kit::redis::{Redis, RedisConfig, Reply};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-pub struct PrivateRedis {
-    server: Child,
-    directory: tempfile::TempDir,
+/// A private Redis in a directory of its own; both end when it is dropped.
+pub struct TestRedis {
+    server: PrivateRedis,
+    _directory: ScratchDir,
 }
 
-impl PrivateRedis {
-    pub fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory for the test");
-        let server = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", "redis.sock", "--dir"])
-            .arg(directory.path())
-            .current_dir(directory.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server must be installed for this test");
-        let private = Self { server, directory };
-        for _ in 0..500 {
-            // The file appears a moment before the server listens on it.
-            if std::os::unix::net::UnixStream::connect(private.directory.path().join("redis.sock")).is_ok() {
-                return private;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("redis-server did not open its socket within 5 s");
+impl TestRedis {
+    pub async fn start() -> Self {
+        let directory = ScratchDir::new().expect("a directory for the test");
+        let server = PrivateRedis::start(directory.path()).await.expect("a private Redis");
+        Self { server, _directory: directory }
     }
 
     pub async fn connect(&self, command_timeout_ms: u64) -> Redis {
         service_kit::install_crypto_providers();
-        let url = format!("redis+unix://{}", self.directory.path().join("redis.sock").display());
-        Redis::connect(&RedisConfig { url, connections: 2, command_timeout_ms })
-            .await
-            .expect("the private Redis answers")
-    }
-}
-
-impl Drop for PrivateRedis {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        let config = RedisConfig { command_timeout_ms, ..self.server.config() };
+        Redis::connect(&config).await.expect("the private Redis answers")
     }
 }
 
 /// A Redis, a door to it and a line.
-pub async fn line() -> (PrivateRedis, Redis, Line) {
-    let server = PrivateRedis::start();
+pub async fn line() -> (TestRedis, Redis, Line) {
+    let server = TestRedis::start().await;
     let redis = server.connect(5_000).await;
     let line = Line::new(redis.clone());
     (server, redis, line)
