@@ -156,6 +156,9 @@ pub struct DemoArgs {
     /// One sale, a report, and exit; else stay up afterwards
     #[arg(long)]
     pub once: bool,
+    /// Seconds to stay up [default: until Ctrl-C; 60 without a terminal]
+    #[arg(long, value_name = "S", conflicts_with = "once")]
+    pub stay_s: Option<u32>,
     /// Synthetic shoppers
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub shoppers: u32,

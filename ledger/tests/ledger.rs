@@ -1,5 +1,11 @@
 //! The final gate and the states of orders on a real PostgreSQL.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use ledger::*;
 use service_kit::clock::now_ms;
@@ -246,7 +252,10 @@ async fn a_payment_is_settled_once_and_refunded_once() {
     let amount = Money::new(1_000, Currency::KRW).unwrap();
     assert_eq!(ledger.settle_captured(payment, "A1", amount, now_ms()).await.unwrap(), Capture::Already);
     assert!(
-        !ledger.settle_ended(payment, PaymentState::Confirming, Ended::Declined, "late", "late failure", now_ms()).await.unwrap(),
+        !ledger
+            .settle_ended(payment, PaymentState::Confirming, Ended::Declined, "late", "late failure", now_ms())
+            .await
+            .unwrap(),
         "a late failure changes nothing"
     );
     assert_eq!(ledger.order(order).await.unwrap().unwrap().state, OrderState::Paid);

@@ -1,6 +1,12 @@
 //! The driver against the golden transcripts of KakaoPay's contract, which were written from the provider's documents
 //! and know nothing of the simulator: each request must be the written one, each written answer must be understood.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use axum::Json;
 use axum::extract::{Request, State};

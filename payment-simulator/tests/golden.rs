@@ -1,6 +1,12 @@
 //! The simulator against the golden transcripts of `contract/kakaopay`, which were written from the provider's
 //! documents. Values that differ from run to run are named by the transcript (`varies`); everything else must be equal.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 mod support;
 

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use http::{HeaderName, header};
 use queue::board::{Status, VisitorState};
 use queue::settings::RoomSettings;
-use service_kit::money::grouped;
 use service_kit::ids::RoomId;
+use service_kit::money::grouped;
 use sha2::{Digest as _, Sha256};
 
 /// The query parameter that stops the automatic refresh: `fg_refresh=off`.
@@ -243,7 +243,6 @@ fn with_parameter(target: &str, parameter: &str) -> String {
 fn compact(text: &str) -> String {
     text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).collect::<Vec<_>>().join("\n")
 }
-
 
 /// `hh:mm:ss`, rounded up.
 fn countdown(ms: i64) -> String {

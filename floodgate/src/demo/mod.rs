@@ -28,6 +28,7 @@ use scene::Scene;
 use service_kit::clock;
 use service_kit::redis::Redis;
 use service_kit::shutdown::{self, Shutdown};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,9 @@ use std::time::Duration;
 const PATIENCE_MS: u64 = 60_000;
 /// A child that is just being restarted is killed as soon as it runs, if it does within this time.
 const KILL_TRIES: u32 = 40;
+
+/// How long the shop stays open after the report when nobody can press Ctrl-C.
+const STAY_UNATTENDED_S: u32 = 60;
 
 /// Runs the demo.
 ///
@@ -101,12 +105,25 @@ async fn show(house: &mut House, args: &DemoArgs, plan: Plan, stop: &Shutdown) -
         seed: plan.seed,
     });
     tell(&report, args.json)?;
-    if args.once {
-        return Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    if !args.once {
+        stay(args, &scene.gate, stop).await;
     }
-    output::note(&format!("still up: {}/   (Ctrl-C stops everything)", scene.gate));
-    stop.requested().await;
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Leaves the shop open for a look around. Without a terminal nobody can press Ctrl-C, so it ends by itself.
+async fn stay(args: &DemoArgs, gate: &str, stop: &Shutdown) {
+    let unattended = !std::io::stdin().is_terminal();
+    match args.stay_s.or(unattended.then_some(STAY_UNATTENDED_S)) {
+        Some(seconds) => {
+            output::note(&format!("still up for {seconds} s: {gate}/   (Ctrl-C stops everything)"));
+            stop.sleep_ms(u64::from(seconds) * 1_000).await;
+        }
+        None => {
+            output::note(&format!("still up: {gate}/   (Ctrl-C stops everything)"));
+            stop.requested().await;
+        }
+    }
 }
 
 fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
