@@ -22,7 +22,7 @@ export async function standing(page) {
 }
 
 /** Waits in line until the checkout is there. */
-export async function waitForTurn(page, { js = true, timeout_ms = 40_000 } = {}) {
+export async function waitForTurn(page, { js = true, timeout_ms = 60_000 } = {}) {
   const checkout = heading(page, "Checkout");
   if (js) return checkout.waitFor({ timeout: timeout_ms });
   return until("the turn", async () => {

@@ -156,7 +156,9 @@ pub struct DemoArgs {
     /// One sale, a report, and exit; else stay up afterwards
     #[arg(long)]
     pub once: bool,
-    /// Seconds to stay up [default: until Ctrl-C; 60 without a terminal]
+    /// Seconds to stay up afterwards [default: until Ctrl-C]
+    ///
+    /// Without a terminal nobody can press Ctrl-C: then 60 seconds.
     #[arg(long, value_name = "S", conflicts_with = "once")]
     pub stay_s: Option<u32>,
     /// Synthetic shoppers

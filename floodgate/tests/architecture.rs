@@ -36,7 +36,7 @@ const CLOSED_DOORS: &[(&str, &[&str], &str)] = &[
     ("payment-simulator", &["tokio-postgres", "deadpool-postgres", "refinery"], "it stands for somebody else's house"),
 ];
 
-/// Libraries that exactly these rooms may name: each has one door.
+/// Libraries that exactly these rooms may name: each has one door. Tests may go round it, e.g. to forge a token.
 const ONE_DOOR: &[(&str, &[&str], &str)] = &[
     ("fred", &["service-kit"], "the Redis client is exchanged in one file"),
     ("redis", &[], "fred is the client; see service_kit::redis"),
@@ -80,7 +80,7 @@ fn text(value: &Value, field: &str) -> String {
 fn every_crate_is_a_room_of_the_plan() {
     let planned: BTreeSet<String> = ARROWS.iter().map(|(room, _)| (*room).to_owned()).collect();
     let found: BTreeSet<String> = rooms().into_keys().collect();
-    assert_eq!(found, planned, "a new crate belongs into ARROWS, with its arrows, and into docs/ARCHITECTURE.md");
+    assert_eq!(found, planned, "a new crate belongs into ARROWS, with its arrows, and into ARCHITECTURE.md");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn libraries_with_one_door_are_named_nowhere_else() {
     let rooms = rooms();
     for (library, doors, why) in ONE_DOOR {
         for (room, uses) in &rooms {
-            let named = uses.iter().any(|used| used.name == *library);
+            let named = uses.iter().any(|used| used.name == *library && !used.for_tests);
             assert!(!named || doors.contains(&room.as_str()), "{room} must not name {library}: {why}");
         }
     }

@@ -255,7 +255,10 @@ fn the_front_door_is_short_and_its_links_lead_somewhere() {
     );
 
     let mut pages = files("docs", &[".md"]);
-    pages.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root().join(name)));
+    pages.extend(
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+            .map(|name| root().join(name)),
+    );
     let mut findings = Vec::new();
     for page in pages.iter().filter(|page| page.exists()) {
         for target in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -11,6 +11,7 @@ mod outbox;
 mod payment;
 mod pool;
 mod refund;
+mod settlement;
 mod verify;
 
 pub use account::{Account, NewAccount};

@@ -46,7 +46,10 @@ pub async fn reconcile_once(
         }
         let label = if shown.contains(&deal) { deal.to_string() } else { "_other".to_owned() };
         let entry = oldest.entry(label).or_insert(now_ms);
-        *entry = (*entry).min(oldest_ms);
+        // `ready` waits for the shopper, who may take the provider's whole session; that is no backlog of ours.
+        if state != PaymentState::Ready {
+            *entry = (*entry).min(oldest_ms);
+        }
         let lost = matches!(state, PaymentState::Confirming | PaymentState::Unknown);
         if lost && now_ms.saturating_sub(oldest_ms) > stuck_after_ms {
             *stuck.entry(state.as_str()).or_default() += count;

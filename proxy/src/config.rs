@@ -47,6 +47,9 @@ pub struct UpstreamConfig {
     pub name: String,
     /// `host:port`; HTTP/1.1. A host name is looked up again every 10 s.
     pub address: String,
+    /// Not one of ours: it gets a signed `Floodgate-Assertion` (Ed25519, see `/.well-known/jwks.json`) instead of the pass.
+    #[serde(default)]
+    pub foreign: bool,
     /// Longest silence between two reads. Longer than the heartbeat of an event stream (15 s).
     #[serde(default = "default_read_timeout_ms")]
     pub read_timeout_ms: u64,

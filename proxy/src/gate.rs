@@ -2,6 +2,7 @@
 //! [`crate::canonical`], [`crate::route`], [`crate::decide`] and [`crate::enter`].
 
 use crate::api;
+use crate::assertion::Assertions;
 use crate::canonical::CanonicalPath;
 use crate::copy::Lang;
 use crate::decide::Asks;
@@ -22,7 +23,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
-use service_kit::clock::monotonic;
+use service_kit::clock::{monotonic, now_ms};
 use service_kit::http::trace_id;
 use service_kit::problem::{Problem, Slug};
 use std::net::{IpAddr, Ipv6Addr};
@@ -40,6 +41,8 @@ pub struct Gate {
     pub upstreams: Arc<Vec<Upstream>>,
     /// How many proxies in front are believed.
     pub trusted_proxies: usize,
+    /// What foreign upstreams are told.
+    pub assertions: Assertions,
 }
 
 /// What is remembered about one request.
@@ -226,7 +229,16 @@ impl ProxyHttp for Gate {
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
         ctx.upstream_asked = Some(monotonic());
-        identity::apply(request, ctx.client, &ctx.trace_id, ctx.admitted.as_ref())
+        let is_foreign = ctx.upstream.and_then(|i| self.upstreams.get(i)).is_some_and(Upstream::is_foreign);
+        let assertion = match &ctx.admitted {
+            Some(admitted) if is_foreign => Some(
+                self.assertions
+                    .mint(admitted, now_ms())
+                    .map_err(|e| Error::because(ErrorType::InternalError, "mint an assertion", e))?,
+            ),
+            _ => None,
+        };
+        identity::apply(request, ctx.client, &ctx.trace_id, ctx.admitted.as_ref(), assertion.as_deref())
     }
 
     /// An empty last chunk must not reach an HTTP/1 upstream as a chunk: it would be read as the end of

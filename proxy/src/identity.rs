@@ -29,7 +29,8 @@ pub fn is_reserved(name: &str) -> bool {
         || matches!(folded.as_str(), "x-real-ip" | "forwarded" | "traceparent" | "tracestate" | "proxy")
 }
 
-/// Removes everything reserved and the gate's own cookies, then states what the gate knows.
+/// Removes everything reserved and the gate's own cookies, then states what the gate knows. With an
+/// assertion (a foreign upstream) the pass itself stays here.
 ///
 /// # Errors
 /// When a value cannot stand in a header, which the types exclude.
@@ -38,6 +39,7 @@ pub fn apply(
     client: IpAddr,
     trace_id: &str,
     admitted: Option<&Admitted>,
+    assertion: Option<&str>,
 ) -> pingora::Result<()> {
     let reserved: Vec<HeaderName> = request.headers.keys().filter(|n| is_reserved(n.as_str())).cloned().collect();
     for name in &reserved {
@@ -56,7 +58,10 @@ pub fn apply(
         request.insert_header("Floodgate-Room", admitted.room.as_str())?;
         request.insert_header("Floodgate-Visitor", admitted.visitor.as_str())?;
         request.insert_header("Floodgate-Lease", admitted.lease.to_string())?;
-        request.insert_header("Floodgate-Pass", admitted.pass.as_str())?;
+        match assertion {
+            Some(assertion) => request.insert_header("Floodgate-Assertion", assertion)?,
+            None => request.insert_header("Floodgate-Pass", admitted.pass.as_str())?,
+        }
     }
     Ok(())
 }
@@ -122,7 +127,7 @@ mod tests {
             request.append_header(name, value).unwrap();
         }
         let admitted = Admitted { room: "hall".into(), visitor: "v".into(), lease: 7, pass: "p".into() };
-        apply(&mut request, "192.0.2.1".parse().unwrap(), &"a".repeat(32), Some(&admitted)).unwrap();
+        apply(&mut request, "192.0.2.1".parse().unwrap(), &"a".repeat(32), Some(&admitted), None).unwrap();
         let all = |name: &str| {
             request.headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };

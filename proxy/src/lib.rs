@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod api;
+pub mod assertion;
 pub mod canonical;
 pub mod config;
 pub mod cookie;

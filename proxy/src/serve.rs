@@ -3,6 +3,7 @@
 //! Pingora gives each of its services a runtime and drops it at the end, but Redis clients live on the
 //! runtime that made them: so one runtime of our own, kept from start to end, owns everything in the background.
 
+use crate::assertion::Assertions;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::gate::Gate;
@@ -25,7 +26,6 @@ use service_kit::admin::{self, Ready};
 use service_kit::keys::{KeyRing, KeysConfig};
 use service_kit::redis::{Redis, RedisConfig, StoreError};
 use service_kit::shutdown::{Shutdown, Trigger, channel};
-use service_kit::token::AssertionSigner;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,12 +80,13 @@ pub fn run_until(
             None
         }
     };
+    let assertions = Assertions::new(&ring, &cfg.public_url)?;
     let desk = Arc::new(Desk {
         rooms: Arc::new(Rooms::default()),
         visits: Visits::new(&ring),
         limits: Arc::new(Limits::new(&cfg.limits)),
         pages: Pages::new(),
-        jwks: AssertionSigner::new(&ring)?.jwks().to_owned().into(),
+        jwks: assertions.jwks().to_owned().into(),
         cookie_secure: cfg.cookie_secure,
         public_host: cfg.public_host().to_owned(),
         hot: Hot::new(),
@@ -98,7 +99,7 @@ pub fn run_until(
     background.spawn(sweep_limits(desk.limits.clone(), shutdown.clone()));
     background.spawn(serve_admin(cfg.admin_listen, metrics, desk.rooms.clone(), shutdown.clone()));
 
-    let gate = Gate { desk, table, upstreams, trusted_proxies: cfg.trusted_proxies };
+    let gate = Gate { desk, table, upstreams, trusted_proxies: cfg.trusted_proxies, assertions };
     tracing::info!(listen = %cfg.listen, admin = %cfg.admin_listen, threads = cfg.threads, "gate starts");
     serve(gate, &cfg, End { trigger, stop });
     background.shutdown_timeout(Duration::from_secs(1));

@@ -23,6 +23,7 @@ pub struct Upstream {
     name: String,
     address: String,
     read_timeout: Duration,
+    is_foreign: bool,
     current: ArcSwapOption<SocketAddr>,
 }
 
@@ -33,8 +34,13 @@ impl Upstream {
             name: config.name.clone(),
             address: config.address.clone(),
             read_timeout: Duration::from_millis(config.read_timeout_ms),
+            is_foreign: config.foreign,
             current: ArcSwapOption::from(config.address.parse().ok().map(Arc::new)),
         }
+    }
+    /// Whether it gets an assertion instead of the pass.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
     /// Where to connect; `None` while the host name has not been found.
     pub fn peer(&self) -> Option<HttpPeer> {
