@@ -122,3 +122,47 @@ fn nobody_at_the_admin_port_is_unhealthy() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("does not answer"));
 }
+
+/// Everything between backquotes in the pages that people start with.
+fn quoted_commands(start: &str) -> Vec<String> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut pages = vec![root.join("README.md"), root.join("ARCHITECTURE.md"), root.join("CONTRIBUTING.md")];
+    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()));
+    let mut found = Vec::new();
+    for page in pages {
+        for line in std::fs::read_to_string(&page).unwrap().lines() {
+            let quoted = line.split('`').skip(1).step_by(2).chain(std::iter::once(line));
+            found.extend(quoted.map(str::trim).filter(|text| text.starts_with(start)).map(str::to_owned));
+        }
+    }
+    assert!(!found.is_empty(), "no page names a command that starts with {start:?}");
+    found
+}
+
+#[test]
+fn documented_commands_exist_with_their_flags() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for command in quoted_commands("make ") {
+        let target = command.split_whitespace().nth(1).unwrap().to_owned();
+        let dry = Command::new("make").args(["-n", &target]).current_dir(root).output().unwrap();
+        assert!(dry.status.success(), "`{command}`: {}", text(&dry.stderr));
+        let help = text(&floodgate(&["demo", "--help"]).stdout);
+        for flag in command.split(|c: char| c == '"' || c.is_whitespace()).filter(|word| word.starts_with("--")) {
+            assert!(help.contains(flag), "`{command}`: `floodgate demo` has no {flag}");
+        }
+    }
+    let subcommand = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+    for command in quoted_commands("floodgate ") {
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let names: Vec<&str> = words.iter().copied().take_while(subcommand).collect();
+        if names.is_empty() {
+            continue; // `floodgate ROLE …`, `floodgate → …`
+        }
+        let output = floodgate(&[&names[..], &["--help"]].concat());
+        assert!(output.status.success(), "`{command}`: {}", text(&output.stderr));
+        let help = text(&output.stdout);
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(flag.trim_end_matches([',', '.'])), "`{command}`: no {flag} in its help");
+        }
+    }
+}

@@ -22,12 +22,15 @@ use crate::commands::verify;
 use crate::launcher::house::House;
 use crate::launcher::up;
 use crate::output;
+use anyhow::Context as _;
+use ledger::{Finding, Ledger};
 use plan::Plan;
 use report::{Evidence, Report};
 use scene::Scene;
 use service_kit::clock;
 use service_kit::redis::Redis;
 use service_kit::shutdown::{self, Shutdown};
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,6 +38,8 @@ use std::time::Duration;
 
 /// Longest wait for the last orders: a hold's life, and time for payments to be resolved.
 const PATIENCE_MS: u64 = 60_000;
+/// Longest wait for a store that was killed at the very end, before the audit gives up.
+const AUDIT_MS: i64 = 20_000;
 /// A child that is just being restarted is killed as soon as it runs, if it does within this time.
 const KILL_TRIES: u32 = 40;
 
@@ -76,23 +81,25 @@ async fn show(house: &mut House, args: &DemoArgs, plan: Plan, stop: &Shutdown) -
 
     let seen = {
         let crowd = crowd::run(scene.clone(), plan);
-        let kills = futures::future::join_all(args.kill.iter().map(|kill| strike(house, &scene, kill)));
-        let sale = async { tokio::join!(crowd, kills).0 };
-        let show = live::show(&scene);
-        let (sale, show) = (std::pin::pin!(sale), std::pin::pin!(show));
-        match futures::future::select(sale, show).await {
+        let struck = Cell::new(0_usize);
+        let beside = async {
+            let kills = args.kill.iter().map(|kill| strike(house, &scene, kill, &struck));
+            tokio::join!(live::show(&scene), futures::future::join_all(kills)).0
+        };
+        let (crowd, beside) = (std::pin::pin!(crowd), std::pin::pin!(beside));
+        let seen = match futures::future::select(crowd, beside).await {
             futures::future::Either::Left((seen, _)) => seen,
             futures::future::Either::Right((never, _)) => match never {},
+        };
+        if struck.get() < args.kill.len() {
+            output::note("the sale was over before every planned kill");
         }
+        seen
     };
     let sale_ms = clock::now_ms().saturating_sub(scene.starts_at_ms);
     output::note("the crowd has gone home; checking …");
     let facts = facts::collect(house, scene.deal, PATIENCE_MS).await?;
-    let redis = match house.settings()?.redis {
-        Some(config) => Some(Redis::connect(&config).await?),
-        None => None,
-    };
-    let audit = verify::audit(&ledger, redis.as_ref()).await?;
+    let audit = audit(house, &ledger).await?;
     let report = report::report(Evidence {
         stock: i64::from(plan.stock),
         orders: facts.orders,
@@ -109,6 +116,19 @@ async fn show(house: &mut House, args: &DemoArgs, plan: Plan, stop: &Shutdown) -
         stay(args, &scene.gate, stop).await;
     }
     Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The audit; repeated while a store that was killed at the very end comes back.
+async fn audit(house: &House, ledger: &Ledger) -> anyhow::Result<Vec<Finding>> {
+    let redis = house.settings()?.redis.context("[redis] is in the file")?;
+    let until_ms = clock::now_ms().saturating_add(AUDIT_MS);
+    loop {
+        let result = async { verify::audit(ledger, Some(&Redis::connect(&redis).await?)).await }.await;
+        match result {
+            Err(_) if clock::now_ms() < until_ms => tokio::time::sleep(Duration::from_millis(500)).await,
+            result => return result,
+        }
+    }
 }
 
 /// Leaves the shop open for a look around. Without a terminal nobody can press Ctrl-C, so it ends by itself.
@@ -139,12 +159,13 @@ fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
 }
 
 /// kill -9 of one child at its moment.
-async fn strike(house: &House, scene: &Scene, kill: &Kill) {
+async fn strike(house: &House, scene: &Scene, kill: &Kill, struck: &Cell<usize>) {
     let pause_ms =
         scene.starts_at_ms.saturating_sub(clock::now_ms()).saturating_add(i64::try_from(kill.after_ms).unwrap_or(0));
     tokio::time::sleep(Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0))).await;
     for _ in 0..KILL_TRIES {
         if house.kill(&kill.role) {
+            struck.set(struck.get().saturating_add(1));
             output::note(&format!("kill -9 {}", kill.role));
             return;
         }
