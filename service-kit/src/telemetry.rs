@@ -12,7 +12,7 @@ pub type Histograms = &'static [(&'static str, &'static [f64])];
 /// Starts JSON logging to standard output. `RUST_LOG` filters; the default is `info`.
 /// Calling it twice does nothing.
 pub fn init_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,fred=warn,pingora=warn,pingora_core=warn,pingora_proxy=warn,hyper=warn,h2=warn,refinery=warn,refinery_core=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,fred=error,pingora=warn,pingora_core=warn,pingora_proxy=warn,hyper=warn,h2=warn,refinery=warn,refinery_core=warn"));
     let _ = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

@@ -181,6 +181,8 @@ async fn the_visitor_moves_between_inside_and_buying() {
     w.post(&format!("/api/v1/orders/{order}/cancel"), Some(shopper), Some("c"), serde_json::json!({}), None).await;
     w.settled_at(deal, 5, 0, 0).await;
     assert!(is_in(&inside).await && !is_in(&buying).await, "who gives units back may look on");
+    let until = w.redis.command("ZSCORE", &[&inside, "7"]).await.unwrap().int().unwrap();
+    assert!(until <= now_ms() + 30_000, "but does not keep the last units from others for a whole lease");
     let order = w.hold(deal, shopper, "b", 1).await.order();
     w.post(
         &format!("/api/v1/orders/{order}/payments"),

@@ -5,7 +5,8 @@
 -- Reply 'done' | 'unknown' (released before, or not in this filling) | 'confirmed' (argument 2 forbade it)
 --       | 'absent' (no stock here) | 'loading' (come again)
 -- Operation id: the order id; the unit is deleted, so a second run finds nothing.
--- A visitor who holds nothing else goes back from `buying` to `inside` for the rest of the lease.
+-- A visitor who holds nothing else goes back from `buying` to `inside`, but for 30 s at most: time for another
+-- try. For longer, leavers would count as people who may still take the last units, and nobody would be called.
 -- The account keeps its field in `bought` (even at 0): it marks that the ledger may know keys of it.
 -- Races: 'unconfirmed' guards against a confirm between the question to the ledger and this answer.
 
@@ -40,7 +41,8 @@ if state ~= 's' and redis.call('HINCRBY', KEYS[5], 'n:' .. number, '-1') <= 0 th
   local lease = redis.call('ZSCORE', KEYS[7], number)
   if lease then
     redis.call('ZREM', KEYS[7], number)
-    if tonumber(lease) > now then redis.call('ZADD', KEYS[6], lease, number) end
+    local stays = math.min(tonumber(lease), now + 30000)
+    if stays > now then redis.call('ZADD', KEYS[6], string.format('%.0f', stays), number) end
   end
 end
 return 'done'
