@@ -9,7 +9,7 @@ BIN := $(CARGO_TARGET_DIR)/debug/floodgate
 # Arguments for `make demo` and `make up`, e.g. `make demo ARGS="--shoppers 500"`.
 ARGS ?=
 
-.PHONY: help demo up build test test-rust test-e2e lint rules compose-init k6 screenshots clean-state
+.PHONY: help demo up build test test-rust test-e2e test-cluster bench-queue lint rules compose-init k6 screenshots clean-state
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,21 @@ test-e2e: ## only the browser tests
 	scripts/setup --tests
 	cargo build --locked --workspace
 	cd e2e && npm ci --no-progress && FLOODGATE_BIN=$(BIN) npm test
+
+# By file name, so that a new test of the queue is in; `-p queue` would choose other features and compile everything again.
+CLUSTER_TESTS := $(patsubst queue/tests/%.rs,--test %,$(wildcard queue/tests/*.rs)) \
+	$(patsubst queue/tests/%/main.rs,--test %,$(wildcard queue/tests/*/main.rs)) --test crowd
+
+test-cluster: ## the tests of the queue and of a crowd at two gates, on a Redis Cluster of three masters
+	scripts/setup
+	FLOODGATE_TEST_REDIS=cluster cargo test --locked --workspace $(CLUSTER_TESTS)
+
+# Our own code as optimised as a release has it, the dependencies as everywhere: nothing else is compiled again.
+bench-queue: ## what polls, joins, claims and pass checks cost next to a bare Pingora, e.g. ARGS="--json" or ARGS="--only poll"
+	scripts/setup
+	CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false \
+		cargo build --locked --workspace --example bench_queue
+	$(CARGO_TARGET_DIR)/debug/examples/bench_queue $(ARGS)
 
 lint: ## formatting, clippy with warnings as errors, dependency policy
 	cargo fmt --all --check

@@ -6,17 +6,17 @@
 //! a JSON body, an `Idempotency-Key` header or the method DELETE, which no foreign form can send.
 
 use crate::view::SessionView;
-use axum::http::{HeaderMap, header};
-use serde::{Deserialize, Serialize};
+use axum::http::HeaderMap;
 use service_kit::ids::AccountId;
-use service_kit::keys::{KeyRing, Purpose};
+use service_kit::keys::KeyRing;
 use service_kit::problem::{Problem, Slug};
-use service_kit::token::{BadToken, JwtSigner};
+use service_kit::session::{Claims, SessionTokens};
+use service_kit::token::BadToken;
 
 /// How long a session lasts.
 pub const SESSION_MS: i64 = 12 * 60 * 60 * 1_000;
-/// The cookie that carries the session.
-pub const COOKIE: &str = "fg_session";
+
+pub use service_kit::session::{COOKIE, bearer};
 
 /// Who is signed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,25 +25,17 @@ pub struct Session {
     pub account: AccountId,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-struct Claims {
-    sub: AccountId,
-    /// Seconds, as the standard wants.
-    iat: i64,
-    exp: i64,
-}
-
 /// Issues and checks sessions.
 #[derive(Clone)]
 pub struct Sessions {
-    signer: JwtSigner,
+    tokens: SessionTokens,
     cookie_secure: bool,
 }
 
 impl Sessions {
     /// Uses the ring's session keys; `cookie_secure` marks the cookie for HTTPS only.
     pub fn new(ring: &KeyRing, cookie_secure: bool) -> Self {
-        Self { signer: JwtSigner::new(ring, Purpose::Session, "session+jwt"), cookie_secure }
+        Self { tokens: SessionTokens::new(ring), cookie_secure }
     }
 
     /// A session for `account` from `now_ms` on. Also what a load test uses to sign in its crowd.
@@ -52,15 +44,14 @@ impl Sessions {
     /// When the claims do not serialise, which they do.
     pub fn issue(&self, account: AccountId, now_ms: i64) -> Result<SessionView, BadToken> {
         let expires_at_ms = now_ms.saturating_add(SESSION_MS);
-        let claims = Claims { sub: account, iat: now_ms / 1_000, exp: expires_at_ms / 1_000 };
-        Ok(SessionView { token: self.signer.sign(&claims)?, expires_at_ms })
+        let claims = Claims { sub: account.to_string(), iat: now_ms / 1_000, exp: expires_at_ms / 1_000 };
+        Ok(SessionView { token: self.tokens.issue(&claims)?, expires_at_ms })
     }
 
     /// Who is signed in, from `Authorization: Bearer` or else the cookie.
     pub fn from_headers(&self, headers: &HeaderMap, now_ms: i64) -> Option<Session> {
-        let token = bearer(headers).or_else(|| service_kit::http::cookie(headers, COOKIE))?;
-        let claims: Claims = self.signer.verify(token).ok()?;
-        (claims.exp > now_ms / 1_000).then_some(Session { account: claims.sub })
+        let account = self.tokens.account(headers, now_ms)?.parse().ok()?;
+        Some(Session { account })
     }
 
     /// As [`Self::from_headers`], with the refusal for who is not signed in.
@@ -88,13 +79,6 @@ impl Sessions {
         let secure = if self.cookie_secure { "; Secure" } else { "" };
         format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age_s}{secure}")
     }
-}
-
-/// The token of `Authorization: Bearer …`.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 #[cfg(test)]

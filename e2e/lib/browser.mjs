@@ -29,7 +29,7 @@ export function launch() {
  */
 export async function visitor(browser, origins, { lang = "en", width = 1280, motion = "no-preference", js = true, bypassCSP = false } = {}) {
   const context = await browser.newContext({
-    locale: lang === "ko" ? "ko-KR" : "en-US",
+    locale: { ko: "ko-KR", ja: "ja-JP" }[lang] ?? "en-US",
     timezoneId: "Asia/Seoul",
     viewport: { width, height: 800 },
     reducedMotion: motion,
@@ -80,6 +80,13 @@ export function layoutFindings(page) {
       if (n !== 1) findings.push(`${n} ${tag} elements`);
     }
     if (!document.title.trim()) findings.push("no title");
+    for (const primary of document.querySelectorAll(".button")) {
+      const { width, height } = primary.getBoundingClientRect();
+      if (width > 0 && height < 44) findings.push(`${primary.textContent.trim()}: ${height} px high`);
+    }
+    for (const box of document.querySelectorAll("button, a, dd, dt, summary, label")) {
+      if (box.clientWidth > 0 && box.scrollWidth > box.clientWidth + 1) findings.push(`text is cut: ${box.textContent.trim()}`);
+    }
     return findings;
   });
 }

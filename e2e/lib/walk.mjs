@@ -18,7 +18,7 @@ export async function pressBuy(page, house, deal) {
 export async function standing(page) {
   const text = (selector) => page.locator(selector).innerText();
   const count = async (selector) => Number((await text(selector)).replace(/\D/g, ""));
-  return { ahead: await count("#ahead"), behind: await count("#behind"), eta: await text("#eta"), number: await text("footer b"), title: await page.title() };
+  return { ahead: await count("#ahead"), behind: await count("#behind"), eta: await text("#eta"), number: await text("#number"), title: await page.title() };
 }
 
 /** Waits in line until the checkout is there. */

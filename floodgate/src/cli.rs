@@ -2,7 +2,9 @@
 //!
 //! Help stays within 80 columns (a test measures it), so doc comments here are short lines.
 
+use crate::commands::room::args::RoomCommand;
 use clap::{Args, Parser, Subcommand};
+use service_kit::operator::Role;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -86,17 +88,35 @@ Examples:
         #[command(subcommand)]
         command: MerchantCommand,
     },
-    /// Signing keys
+    /// Keys and operators' tokens
     #[command(
         arg_required_else_help = true,
         after_help = "\
 Examples:
-  floodgate key create --id k2"
+  floodgate key create --id k2
+  floodgate key operator --name kim"
     )]
     Key {
         /// What to do with keys.
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Steer waiting rooms; read and verify what was done
+    #[command(
+        arg_required_else_help = true,
+        after_help = "\
+Examples:
+  floodgate room list
+  floodgate room pause drop --why 'the payment provider is down'
+  floodgate room log drop --verify
+
+The gate's admin port and the token come from --admin and --token-file,
+else from the configuration and its directory (after `floodgate up`)."
+    )]
+    Room {
+        /// What to do with rooms.
+        #[command(subcommand)]
+        command: RoomCommand,
     },
     /// Check every sum: ledger, and Redis against it
     #[command(after_help = "\
@@ -106,6 +126,16 @@ Examples:
 
 Exit codes: 0 clean, 1 findings.")]
     Verify(VerifyArgs),
+    /// Recompute a published draw: commitment, seed, places
+    #[command(after_help = "\
+Examples:
+  floodgate verify-draw https://shop.example/_floodgate/rooms/lamp/draw
+  floodgate verify-draw draw.json --number 1234 --leaves entrants.bin
+  floodgate verify-draw draw.json --earlier lobby.json --json
+
+Exit codes: 0 verified, 1 a finding (which is named), 2 wrong usage or
+nothing to check (no such file, no answer, not a draw).")]
+    VerifyDraw(VerifyDrawArgs),
     /// Ask a role's admin port whether the process lives
     #[command(after_help = "\
 Examples:
@@ -258,6 +288,25 @@ Put the new entry first in `keys.ring`: the first signs, all verify.")]
         #[arg(long, default_value = "k1")]
         id: String,
     },
+    /// Make an operator's token and its [[operators]] entry
+    #[command(after_help = "\
+Examples:
+  floodgate key operator --name kim
+  floodgate key operator --name lee --role admin --json
+
+Give the token to its owner; the entry goes into the configuration of
+every gate. viewer looks, operator steers, admin also closes.")]
+    Operator {
+        /// Who: 1 to 64 letters, digits and . _ - @
+        #[arg(long)]
+        name: String,
+        /// viewer, operator or admin
+        #[arg(long, default_value = "operator")]
+        role: Role,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Options of `verify`.
@@ -266,6 +315,31 @@ pub struct VerifyArgs {
     /// Configuration file and where to look without one.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `verify-draw`.
+#[derive(Debug, Args)]
+pub struct VerifyDrawArgs {
+    /// Address or file of the published draw; - is standard input
+    #[arg(value_name = "URL|FILE")]
+    pub draw: String,
+    /// Tell the place of this number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub number: Option<u32>,
+    /// Recompute the root from the entrants' records
+    ///
+    /// 32 bytes each, or one per line as 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    pub leaves: Option<String>,
+    /// Check that one entrant is under the root
+    #[arg(long, value_name = "URL|FILE")]
+    pub proof: Option<String>,
+    /// Compare with a copy saved while the lobby was open
+    #[arg(long, value_name = "FILE")]
+    pub earlier: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -45,6 +45,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             commands::on_runtime(commands::merchant::create(create))
         }
         Command::Key { command: KeyCommand::Create { id } } => commands::key::create(&id),
+        Command::VerifyDraw(args) => commands::on_runtime(commands::verify_draw::run(args)),
+        Command::Key { command: KeyCommand::Operator { name, role, json } } => {
+            commands::key::operator(&name, role, json)
+        }
+        Command::Room { command } => commands::on_runtime(commands::room::run(command)),
         Command::Verify(verify) => commands::on_runtime(commands::verify::run(verify)),
         Command::Healthcheck { admin } => commands::on_runtime(commands::healthcheck::run(admin)),
     }

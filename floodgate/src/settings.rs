@@ -7,6 +7,7 @@ use crate::cli::ConfigArgs;
 use serde::Deserialize;
 use service_kit::config::{self, ConfigError};
 use service_kit::keys::KeysConfig;
+use service_kit::operator::OperatorConfig;
 use service_kit::redis::RedisConfig;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,9 @@ pub const DEFAULT_FILE: &str = ".floodgate/floodgate.toml";
 pub struct Settings {
     /// `[keys]`: the signing keys.
     pub keys: Option<KeysConfig>,
+    /// `[[operators]]`: who may steer rooms.
+    #[serde(default)]
+    pub operators: Vec<OperatorConfig>,
     /// `[redis]`.
     pub redis: Option<RedisConfig>,
     /// `[postgres]`.
@@ -43,7 +47,8 @@ impl Settings {
     }
 }
 
-fn file(args: &ConfigArgs) -> Option<PathBuf> {
+/// The file that is read, if any.
+pub fn file(args: &ConfigArgs) -> Option<PathBuf> {
     args.config.clone().or_else(|| Path::new(DEFAULT_FILE).exists().then(|| DEFAULT_FILE.into()))
 }
 

@@ -34,6 +34,7 @@ fn every_help_has_examples_and_fits_80_columns() {
         &["key"],
         &["key", "create"],
         &["verify"],
+        &["verify-draw"],
         &["healthcheck"],
         &[],
     ];

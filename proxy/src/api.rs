@@ -5,13 +5,17 @@ use crate::cookie::{self, TICKET_MAX_AGE_S};
 use crate::copy::Lang;
 use crate::decide::Asks;
 use crate::desk::{Asked, Desk};
+use crate::draw_page::draw_page;
 use crate::limits::Limited;
+use crate::newcomer::{self, Brings, Refused, onward};
 use crate::reply::Reply;
 use crate::rooms::{Room, View};
 use crate::visit::Claimed;
 use http::{Method, header};
 use queue::board::{Status, VisitorState};
+use queue::lane::DEMOTED;
 use queue::line::Presence;
+use queue::settings::Mode;
 use queue::ticket::Ticket;
 use serde::Serialize;
 use service_kit::problem::{Problem, Slug};
@@ -32,6 +36,9 @@ enum Endpoint {
     Pass,
     Ticket,
     Leave,
+    Custom,
+    Draw,
+    DrawCheck,
 }
 
 impl Endpoint {
@@ -43,13 +50,16 @@ impl Endpoint {
             "pass" => Self::Pass,
             "ticket" => Self::Ticket,
             "leave" => Self::Leave,
+            "custom" => Self::Custom,
+            "draw" => Self::Draw,
+            "draw/check" => Self::DrawCheck,
             _ => return None,
         })
     }
     fn methods(self) -> &'static str {
         match self {
             Self::Tickets | Self::Pass | Self::Leave => "POST",
-            Self::Status | Self::Board => "GET, HEAD",
+            Self::Status | Self::Board | Self::Custom | Self::Draw | Self::DrawCheck => "GET, HEAD",
             Self::Ticket => "DELETE",
         }
     }
@@ -62,6 +72,9 @@ impl Endpoint {
             Self::Pass => "pass",
             Self::Ticket => "ticket",
             Self::Leave => "leave",
+            Self::Custom => "custom",
+            Self::Draw => "draw",
+            Self::DrawCheck => "draw_check",
         }
     }
 }
@@ -71,8 +84,20 @@ impl Endpoint {
 struct StatusBody<'s> {
     #[serde(flatten)]
     status: &'s Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<&'s str>,
+    /// For who stands in the last lane: why, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    demoted: Option<&'static str>,
     degraded: bool,
     enter_path: &'s str,
+}
+
+/// Nobody is put behind without being told.
+fn demoted(status: &Status) -> Option<&'static str> {
+    (status.lane == DEMOTED).then_some(
+        "Very many numbers were taken from your network at once, so this one stands in the last lane. If you are one person: leave, and join again from another network or with a code, or write to the shop with your number.",
+    )
 }
 
 /// Whether a path belongs to the gate itself.
@@ -110,7 +135,11 @@ async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) 
     if asked.method == Method::POST || asked.method == Method::DELETE {
         desk.same_site(asked.headers)?;
     }
-    let limited = if matches!(endpoint, Endpoint::Status | Endpoint::Board) { Limited::Poll } else { Limited::Join };
+    let limited = match endpoint {
+        Endpoint::Status | Endpoint::Board | Endpoint::Custom | Endpoint::Draw | Endpoint::DrawCheck => Limited::Poll,
+        Endpoint::Tickets => Limited::Join,
+        Endpoint::Pass | Endpoint::Ticket | Endpoint::Leave => Limited::Claim,
+    };
     desk.within_limits(limited, asked.client)?;
     let room = desk.room(room)?;
     match endpoint {
@@ -119,14 +148,38 @@ async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) 
         Endpoint::Tickets => tickets(desk, asked, &room).await,
         Endpoint::Pass => pass(desk, asked, &room).await,
         Endpoint::Ticket | Endpoint::Leave => leave(desk, asked, &room, endpoint).await,
+        Endpoint::Custom => desk.pages.custom(&room.settings.load()).ok_or_else(not_found),
+        Endpoint::Draw => draw(&room),
+        Endpoint::DrawCheck => draw_check(desk, asked, &room),
     }
+}
+
+/// The published draw, as far as it is.
+fn draw(room: &Room) -> Result<Reply, Reply> {
+    if room.settings.load().mode != Mode::Draw {
+        return Err(not_found());
+    }
+    let seen = room.seen.load_full().ok_or_else(store_away)?;
+    let lobby = seen.board.draw.as_ref().ok_or_else(not_found)?;
+    let document = serde_json::to_vec(&lobby.draw).map_err(|e| Reply::problem(&Problem::internal(&e)))?;
+    Ok(Reply::json(200, document).instead(header::CACHE_CONTROL, "public, max-age=1"))
+}
+
+/// The page that recomputes a place; to begin with the visitor's own, if there is a good ticket.
+fn draw_check(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
+    let settings = room.settings.load();
+    if settings.mode != Mode::Draw {
+        return Err(not_found());
+    }
+    let number = desk.ticket(asked, room).ok().flatten().map(|ticket| ticket.number);
+    Ok(draw_page(newcomer::lang(asked), &settings, number))
 }
 
 /// The hot path: one HMAC, one look at the board, one JSON document.
 fn status(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
     let ticket = desk.ticket(asked, room)?;
     if let Some(ticket) = &ticket
-        && !room.beat(ticket.number)
+        && !room.beat(ticket)
     {
         desk.hot.heartbeats_dropped.increment(1);
     }
@@ -136,12 +189,25 @@ fn status(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
         (_, true) => desk.hot.status_stale.increment(1),
         (_, false) => desk.hot.status_hit.increment(1),
     }
-    let status = view.status.as_ref().ok_or_else(store_away)?;
-    let settings = room.settings.load();
-    let mut body = Vec::with_capacity(512);
-    let document = StatusBody { status, degraded: view.degraded, enter_path: &settings.enter_path };
-    serde_json::to_writer(&mut body, &document).map_err(|e| Reply::problem(&Problem::internal(&e)))?;
+    let body = status_json(room, &view, Lang::of(asked.headers)).ok_or_else(store_away)?;
     Ok(Reply::json(200, body))
+}
+
+/// What a visitor is told, by `/status` and by event streams; `None` when there was never a board.
+pub fn status_json(room: &Room, view: &View, lang: Lang) -> Option<Vec<u8>> {
+    let status = view.status.as_ref()?;
+    let settings = room.settings.load();
+    let notice = settings.notice.as_ref().map(|n| n.text(lang.code()));
+    let mut body = Vec::with_capacity(512);
+    let document = StatusBody {
+        status,
+        notice,
+        demoted: demoted(status),
+        degraded: view.degraded,
+        enter_path: &settings.enter_path,
+    };
+    serde_json::to_writer(&mut body, &document).ok()?;
+    Some(body)
 }
 
 fn board(room: &Room) -> Result<Reply, Reply> {
@@ -159,21 +225,29 @@ async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, R
     };
     let view = room.view(held.as_ref());
     if let Some(ticket) = held.as_ref().filter(|_| !is_over(&view)) {
-        let _ = room.beat(ticket.number);
+        let _ = room.beat(ticket);
         return if page {
-            Ok(Reply::see_other(&desk.way_back(asked, room)))
+            Ok(Reply::see_other(&onward(&room.settings.load(), &desk.way_back(asked, room))))
         } else {
             Ok(ticket_reply(200, desk, room, ticket, &view))
         };
     }
-    may_join(&view, page)?;
-    let joined = desk.visits.join(&desk.rooms, room, idempotency_key(asked)?).await.map_err(|e| {
-        tracing::warn!(room = %room.id, error = %e, "join failed");
-        store_away()
-    })?;
+    match may_join(&view) {
+        // The page says why not.
+        Err(reply) if page && reply.status != 503 => return Ok(Reply::see_other(&desk.way_back(asked, room))),
+        answer => answer?,
+    }
+    if desk.door.is_crawler(asked.client) {
+        return Err(newcomer::crawler(desk, asked));
+    }
+    let settings = room.settings.load_full();
+    let brings = Brings { key: idempotency_key(asked)?, old: held.as_ref(), requeues: false };
+    let refused = |why: Refused| if page { why.page(desk, asked, &desk.way_back(asked, room)) } else { why.problem() };
+    let welcome = newcomer::check(desk, asked, room, &settings, brings).map_err(refused)?;
+    let joined = newcomer::join(desk, asked, room, welcome).await.map_err(refused)?;
     desk.hot.by_redis.increment(1);
     let reply = if page {
-        Reply::see_other(&desk.way_back(asked, room))
+        Reply::see_other(&onward(&settings, &desk.way_back(asked, room)))
     } else {
         ticket_reply(201, desk, room, &joined.ticket, &room.view(Some(&joined.ticket)))
     };
@@ -184,6 +258,8 @@ fn ticket_reply(status: u16, desk: &Desk, room: &Room, ticket: &Ticket, view: &V
     let settings = room.settings.load();
     let status_body = view.status.as_ref().map(|s| StatusBody {
         status: s,
+        notice: None,
+        demoted: demoted(s),
         degraded: view.degraded,
         enter_path: &settings.enter_path,
     });
@@ -196,8 +272,8 @@ fn is_over(view: &View) -> bool {
     view.presence == Some(Presence::Left) || view.status.as_ref().is_some_and(|s| s.state == VisitorState::Missed)
 }
 
-/// Whether the room takes newcomers now. A browser is sent back to the page, which says why not.
-fn may_join(view: &View, page: bool) -> Result<(), Reply> {
+/// Whether the room takes newcomers now.
+fn may_join(view: &View) -> Result<(), Reply> {
     let status = view.status.as_ref().filter(|_| !view.degraded).ok_or_else(store_away)?;
     let refused = match status.state {
         VisitorState::SoldOut => Problem::new(Slug::SoldOut, "All units are sold. Nothing was charged."),
@@ -208,21 +284,24 @@ fn may_join(view: &View, page: bool) -> Result<(), Reply> {
         }
         _ => return Ok(()),
     };
-    if page { Ok(()) } else { Err(Reply::problem(&with_status(refused, view, ""))) }
+    Err(Reply::problem(&with_status(refused, view, "")))
 }
 
 async fn pass(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
     let ticket = desk.ticket(asked, room)?.ok_or_else(ticket_invalid)?;
-    let claimed = desk.visits.claim(&desk.rooms, room, &ticket).await.map_err(|e| {
-        tracing::warn!(room = %room.id, error = %e, "claim failed");
-        desk.hot.fail_closed.increment(1);
-        store_away()
-    })?;
+    let claimed =
+        desk.visits.claim(&desk.rooms, room, &ticket, desk.door.browsers.fingerprint(asked.headers)).await.map_err(
+            |e| {
+                tracing::warn!(room = %room.id, error = %e, "claim failed");
+                desk.hot.fail_closed.increment(1);
+                store_away()
+            },
+        )?;
     desk.hot.by_redis.increment(1);
     let page = asked.asks == Asks::Form;
     let (expires_at_ms, token) = match claimed {
         Claimed::Pass { pass, token } => (pass.expires_at_ms, token),
-        _ if page => return Ok(Reply::see_other(&desk.way_back(asked, room))),
+        _ if page => return Ok(Reply::see_other(&onward(&room.settings.load(), &desk.way_back(asked, room)))),
         Claimed::NotYourTurn => {
             let problem = Problem::new(Slug::NotYourTurn, "Ask again when the status says `called`.");
             return Err(Reply::problem(&with_status(problem, &room.view(Some(&ticket)), "")));
@@ -253,10 +332,13 @@ async fn leave(desk: &Desk, asked: &Asked<'_>, room: &Room, endpoint: Endpoint) 
     ];
     let page = endpoint == Endpoint::Leave && asked.asks == Asks::Form;
     match desk.ticket(asked, room) {
-        Ok(Some(ticket)) => desk.visits.leave(&desk.rooms, room, &ticket).await.map_err(|e| {
-            tracing::warn!(room = %room.id, error = %e, "leave failed");
-            store_away()
-        })?,
+        Ok(Some(ticket)) => {
+            desk.visits.leave(&desk.rooms, room, &ticket).await.map_err(|e| {
+                tracing::warn!(room = %room.id, error = %e, "leave failed");
+                store_away()
+            })?;
+            crate::mailbox::forget(desk, room, ticket.number).await;
+        }
         Ok(None) if !page => return Err(ticket_invalid()),
         Err(reply) if !page => return Err(reply),
         // Nothing to give back: for a browser the answer is the same.
@@ -290,7 +372,7 @@ fn allowed(asked: &Asked<'_>, methods: &str) -> Result<(), Reply> {
 /// Puts the members of the status into a problem document.
 pub fn with_status(mut problem: Problem, view: &View, enter_path: &str) -> Problem {
     let Some(status) = &view.status else { return problem.with("degraded", true) };
-    let body = StatusBody { status, degraded: view.degraded, enter_path };
+    let body = StatusBody { status, notice: None, demoted: demoted(status), degraded: view.degraded, enter_path };
     if let Ok(serde_json::Value::Object(members)) = serde_json::to_value(&body) {
         for (name, value) in members {
             if name != "enter_path" || !enter_path.is_empty() {

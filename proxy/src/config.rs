@@ -1,10 +1,13 @@
 //! Section `[gate]` of the configuration, checked once at start. An error names the field.
 
+use crate::mailer::MailConfig;
 use crate::route::RouteTable;
 use queue::settings::RoomSettings;
 use serde::Deserialize;
 use service_kit::ids::RoomId;
+use service_kit::operator::{OperatorConfig, Operators};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 pub use service_kit::config::{ConfigError, require};
 
@@ -37,6 +40,22 @@ pub struct Config {
     /// Limits per client address.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Where the visitors' journal is written (see [`crate::journal`]); without it none is. One directory may serve several
+    /// gates, but only one of each address.
+    #[serde(default)]
+    pub journal_dir: Option<PathBuf>,
+    /// Who may steer rooms; in the file the section `[[operators]]`, beside `[gate]`.
+    #[serde(default)]
+    pub operators: Vec<OperatorConfig>,
+    /// Lists of crawlers' networks as search engines publish them (`{"prefixes":[{"ipv4Prefix":…}]}`), at most 16 files.
+    #[serde(default)]
+    pub crawler_networks: Vec<PathBuf>,
+    /// Where draws with `beacon = "file"` find a value that the operator does not choose.
+    #[serde(default)]
+    pub beacon: Option<queue::draw::BeaconConfig>,
+    /// Letters to people whose turn is near. Without this section nobody is asked for an address.
+    #[serde(default)]
+    pub mail: Option<MailConfig>,
 }
 
 /// A service behind the gate.
@@ -72,21 +91,48 @@ pub struct RouteConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Joins and claims per second.
+    /// Joins per second; more are demoted: behind everybody else in line.
     pub joins_per_s: u32,
-    /// Joins and claims at once.
+    /// Joins at once; more are demoted.
     pub joins_burst: u32,
+    /// Joins per second; more are refused. Without it five times `joins_per_s`.
+    pub joins_hard_per_s: Option<u32>,
+    /// Joins at once; more are refused. Without it five times `joins_burst`.
+    pub joins_hard_burst: Option<u32>,
+    /// Claims and leaves per second.
+    pub claims_per_s: u32,
+    /// Claims and leaves at once.
+    pub claims_burst: u32,
+    /// Chosen words and wrong codes per minute; right codes of the signed kind do not count.
+    pub codes_per_min: u32,
     /// Status polls per second.
     pub polls_per_s: u32,
     /// Status polls at once.
     pub polls_burst: u32,
     /// Most addresses that are remembered one by one; beyond, addresses share 4,096 buckets.
     pub addresses_max: usize,
+    /// Event streams open at the same time.
+    pub streams_per_address: u32,
+    /// Event streams of the whole gate; never more than three quarters of the open files (`ulimit -n`).
+    pub streams_max: usize,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { joins_per_s: 200, joins_burst: 1_000, polls_per_s: 2_000, polls_burst: 4_000, addresses_max: 200_000 }
+        Self {
+            joins_per_s: 200,
+            joins_burst: 1_000,
+            joins_hard_per_s: None,
+            joins_hard_burst: None,
+            claims_per_s: 1_000,
+            claims_burst: 5_000,
+            codes_per_min: 60,
+            polls_per_s: 2_000,
+            polls_burst: 4_000,
+            addresses_max: 200_000,
+            streams_per_address: 2_000,
+            streams_max: 50_000,
+        }
     }
 }
 
@@ -126,10 +172,19 @@ impl Config {
         )?;
         self.validate_upstreams()?;
         self.limits.validate()?;
+        Operators::new(&self.operators)?;
+        self.mail.as_ref().map_or(Ok(()), MailConfig::validate)?;
+        let lists = self.crawler_networks.len();
+        require(lists <= crate::crawler::FILES_MAX, "gate.crawler_networks", "must be at most 16 files")?;
         let mut ids: Vec<RoomId> = Vec::new();
         for (i, room) in self.rooms.iter().enumerate() {
             room.validate().map_err(|e| ConfigError(format!("`gate.rooms[{i}]`: {}", e.0)))?;
             require(!ids.contains(&room.room), &format!("gate.rooms[{i}].room"), "is there twice")?;
+            require(
+                room.beacon != queue::settings::Beacon::File || self.beacon.is_some(),
+                &format!("gate.rooms[{i}].beacon"),
+                "needs `gate.beacon`",
+            )?;
             ids.push(room.room.clone());
         }
         let names: Vec<String> = self.upstreams.iter().map(|u| u.name.clone()).collect();
@@ -164,16 +219,37 @@ impl Config {
 }
 
 impl LimitsConfig {
+    /// Joins per second and at once above which they are refused.
+    pub fn joins_hard(&self) -> (u32, u32) {
+        let or_five_times = |hard: Option<u32>, soft: u32| hard.unwrap_or(soft.saturating_mul(5));
+        (or_five_times(self.joins_hard_per_s, self.joins_per_s), or_five_times(self.joins_hard_burst, self.joins_burst))
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         let limits = [
             ("joins_per_s", self.joins_per_s),
             ("joins_burst", self.joins_burst),
+            ("claims_per_s", self.claims_per_s),
+            ("claims_burst", self.claims_burst),
+            ("codes_per_min", self.codes_per_min),
             ("polls_per_s", self.polls_per_s),
             ("polls_burst", self.polls_burst),
+            ("streams_per_address", self.streams_per_address),
         ];
         for (name, value) in limits {
             require((1..=1_000_000).contains(&value), &format!("gate.limits.{name}"), "must be 1–1,000,000")?;
         }
+        let (hard_per_s, hard_burst) = self.joins_hard();
+        for (name, hard, soft) in
+            [("joins_hard_per_s", hard_per_s, self.joins_per_s), ("joins_hard_burst", hard_burst, self.joins_burst)]
+        {
+            require(
+                (soft..=5_000_000).contains(&hard),
+                &format!("gate.limits.{name}"),
+                "must not be below the limit that demotes, at most 5,000,000",
+            )?;
+        }
+        require((1..=1_000_000).contains(&self.streams_max), "gate.limits.streams_max", "must be 1–1,000,000")?;
         require(
             (1_000..=10_000_000).contains(&self.addresses_max),
             "gate.limits.addresses_max",
@@ -216,6 +292,19 @@ mod tests {
             ("gate.routes", |v| v["routes"] = serde_json::json!([])),
             ("gate.routes[1].upstream", |v| v["routes"][1]["upstream"] = "x".into()),
             ("gate.limits.polls_per_s", |v| v["limits"] = serde_json::json!({ "polls_per_s": 0 })),
+            ("gate.limits.codes_per_min", |v| v["limits"] = serde_json::json!({ "codes_per_min": 0 })),
+            ("gate.limits.joins_hard_per_s", |v| {
+                v["limits"] = serde_json::json!({ "joins_per_s": 10, "joins_hard_per_s": 9 });
+            }),
+            ("gate.limits.joins_hard_burst", |v| {
+                v["limits"] = serde_json::json!({ "joins_burst": 10, "joins_hard_burst": 9 });
+            }),
+            ("gate.crawler_networks", |v| v["crawler_networks"] = serde_json::json!(vec!["a"; 17])),
+            ("gate.limits.streams_per_address", |v| v["limits"] = serde_json::json!({ "streams_per_address": 0 })),
+            ("gate.limits.streams_max", |v| v["limits"] = serde_json::json!({ "streams_max": 0 })),
+            ("gate.mail.near_people", |v| {
+                v["mail"] = serde_json::json!({ "smtp_url": "smtp://127.0.0.1", "from": "a@b.example" });
+            }),
             ("gate.trusted_proxies", |v| v["trusted_proxies"] = 9.into()),
             ("colour", |v| v["colour"] = 1.into()),
             ("listen", |v| v["listen"] = "nowhere".into()),

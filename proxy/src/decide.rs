@@ -1,10 +1,9 @@
 //! The decision about one request for a protected path. Pure: what is known goes in, what to do comes out.
-//! Nothing that a client does or leaves out leads to [`Decision::Forward`] without a verified pass.
+//! Whoever has a verified pass, or is let by by a rule of the operator, does not come here: no [`Decision`] forwards.
 
 use http::{HeaderMap, Method, header};
 use queue::board::{Status, VisitorState};
 use queue::line::Presence;
-use queue::pass::Pass;
 use queue::ticket::Ticket;
 
 /// Who asks, as far as it matters for the form of the answer.
@@ -51,15 +50,19 @@ pub struct Facts<'f> {
     pub status: Option<&'f Status>,
     /// What the last heartbeat said about the ticket.
     pub presence: Option<Presence>,
+    /// The room gives a new number at the end for a reload, and this is one.
+    pub reloads: bool,
+    /// The request brings a code or a proof: somebody whose turn is over wants a new number.
+    pub brings: bool,
 }
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Send the request on, with the pass.
-    Forward,
     /// Take a number, then look again.
     Join,
+    /// Give the number up and take one at the end.
+    Requeue,
     /// It is this visitor's turn, or was: ask the store for the pass.
     Claim,
     /// Show the waiting page in its present state.
@@ -74,11 +77,8 @@ pub enum Decision {
     Unavailable,
 }
 
-/// Decides. `pass` and `ticket` are verified ones only.
-pub fn decide(facts: Facts<'_>, pass: Option<&Pass>, ticket: Option<&Ticket>) -> Decision {
-    if pass.is_some() {
-        return Decision::Forward;
-    }
+/// Decides for somebody without a pass. `ticket` is a verified one only.
+pub fn decide(facts: Facts<'_>, ticket: Option<&Ticket>) -> Decision {
     let Some(status) = facts.status else {
         return match facts.asks {
             Asks::Api => Decision::Unavailable,
@@ -99,6 +99,12 @@ pub fn decide(facts: Facts<'_>, pass: Option<&Pass>, ticket: Option<&Ticket>) ->
             (_, VisitorState::SoldOut | VisitorState::Closed | VisitorState::Scheduled) => Decision::Page,
             (None, _) => Decision::Join,
             (Some(_), _) if facts.presence == Some(Presence::Left) => Decision::Join,
+            (Some(_), VisitorState::Missed) if facts.brings => Decision::Join,
+            (Some(_), VisitorState::Waiting | VisitorState::Lobby | VisitorState::Paused | VisitorState::Standby)
+                if facts.reloads =>
+            {
+                Decision::Requeue
+            }
             (Some(_), _) => Decision::Page,
         },
     }
@@ -110,7 +116,7 @@ mod tests {
     use proptest::prelude::*;
     use service_kit::ids::VisitorId;
 
-    const STATES: [VisitorState; 10] = [
+    const STATES: [VisitorState; 11] = [
         VisitorState::Scheduled,
         VisitorState::Lobby,
         VisitorState::Waiting,
@@ -119,6 +125,7 @@ mod tests {
         VisitorState::Missed,
         VisitorState::Paused,
         VisitorState::Standby,
+        VisitorState::Hold,
         VisitorState::SoldOut,
         VisitorState::Closed,
     ];
@@ -128,35 +135,46 @@ mod tests {
         Status {
             room: "hall".parse().unwrap(),
             state,
+            number: None,
             place: None,
+            lane: 0,
+            chance: None,
             ahead: None,
             behind: None,
             eta_seconds: None,
             next_poll_ms: 1_000,
-            notice: None,
             now_ms: 0,
             starts_at_ms: 0,
             claim_by_ms: None,
         }
     }
     fn ticket() -> Ticket {
-        Ticket { room: "hall".parse().unwrap(), number: 1, visitor: VisitorId::new(), joined_ms: 0, promise_ms: 0 }
-    }
-    fn pass() -> Pass {
-        Pass { room: "hall".parse().unwrap(), visitor: VisitorId::new(), number: 1, expires_at_ms: 1 }
+        Ticket {
+            room: "hall".parse().unwrap(),
+            number: 1,
+            place: 8,
+            visitor: VisitorId::new(),
+            joined_ms: 0,
+            promise_low_ms: 0,
+            promise_high_ms: 0,
+        }
     }
 
     proptest! {
         #[test]
-        fn only_a_pass_opens(asks in 0..4_usize, state in 0..11_usize, degraded: bool, with_ticket: bool, left: bool, with_pass: bool) {
+        fn nothing_is_promised_while_the_store_is_away(
+            asks in 0..4_usize, state in 0..12_usize, degraded: bool, with_ticket: bool, left: bool, reloads: bool, brings: bool) {
             let status = STATES.get(state).map(|s| status(*s));
             let presence = left.then_some(Presence::Left);
-            let facts = Facts { asks: ASKS[asks], degraded, status: status.as_ref(), presence };
-            let (pass, ticket) = (pass(), ticket());
-            let decision = decide(facts, with_pass.then_some(&pass), with_ticket.then_some(&ticket));
-            prop_assert_eq!(decision == Decision::Forward, with_pass);
+            let facts = Facts { asks: ASKS[asks], degraded, status: status.as_ref(), presence, reloads, brings };
+            let ticket = ticket();
+            let decision = decide(facts, with_ticket.then_some(&ticket));
+            prop_assert!(decision != Decision::Claim || with_ticket);
             if degraded || status.is_none() {
-                prop_assert!(!matches!(decision, Decision::Join | Decision::Claim), "{:?} while the store is away", decision);
+                prop_assert!(!matches!(decision, Decision::Join | Decision::Claim | Decision::Requeue), "{:?} while the store is away", decision);
+            }
+            if decision == Decision::Requeue {
+                prop_assert!(reloads && with_ticket && facts.asks == Asks::Navigation);
             }
             if facts.asks == Asks::Api {
                 prop_assert!(!matches!(decision, Decision::Page | Decision::SeeOther), "a program got a page");
@@ -167,10 +185,18 @@ mod tests {
     #[test]
     fn a_browser_is_led_through_the_room() {
         let ticket = ticket();
-        let go = |state, ticket: Option<&Ticket>, presence| {
+        let with = |state, ticket: Option<&Ticket>, presence, reloads, brings| {
             let status = status(state);
-            decide(Facts { asks: Asks::Navigation, degraded: false, status: Some(&status), presence }, None, ticket)
+            let facts =
+                Facts { asks: Asks::Navigation, degraded: false, status: Some(&status), presence, reloads, brings };
+            decide(facts, ticket)
         };
+        let go = |state, ticket, presence| with(state, ticket, presence, false, false);
+        assert_eq!(with(VisitorState::Waiting, Some(&ticket), None, true, false), Decision::Requeue);
+        assert_eq!(with(VisitorState::Called, Some(&ticket), None, true, false), Decision::Claim);
+        assert_eq!(with(VisitorState::Missed, Some(&ticket), None, true, false), Decision::Page);
+        assert_eq!(with(VisitorState::Missed, Some(&ticket), None, false, true), Decision::Join);
+        assert_eq!(with(VisitorState::Waiting, Some(&ticket), None, false, true), Decision::Page);
         assert_eq!(go(VisitorState::Waiting, None, None), Decision::Join);
         assert_eq!(go(VisitorState::Lobby, None, None), Decision::Join);
         assert_eq!(go(VisitorState::Scheduled, None, None), Decision::Page);

@@ -5,14 +5,20 @@ use crate::canonical::CanonicalPath;
 use crate::cookie;
 use crate::decide::Asks;
 use crate::limits::{Limited, Limits};
+use crate::mailer::Mail;
 use crate::metric::Hot;
+use crate::newcomer::Door;
 use crate::page::Pages;
+use crate::people_metric::COPIED_PASSES;
 use crate::reply::Reply;
 use crate::rooms::{Knowledge, Room, Rooms};
+use crate::streams::Streams;
 use crate::visit::Visits;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
+use metrics::counter;
 use queue::pass::Pass;
+use queue::settings::CopiedPass;
 use queue::ticket::Ticket;
 use service_kit::http::cookie;
 use service_kit::problem::{Problem, Slug};
@@ -28,6 +34,12 @@ pub struct Desk {
     pub visits: Visits,
     /// Limits per address.
     pub limits: Arc<Limits>,
+    /// What newcomers and passes are checked with.
+    pub door: Door,
+    /// Event streams.
+    pub streams: Arc<Streams>,
+    /// Letters, if there is a mail server.
+    pub mail: Option<Arc<Mail>>,
     /// The pages.
     pub pages: Pages,
     /// The public keys of assertions, as JSON.
@@ -55,6 +67,24 @@ pub struct Asked<'r> {
     pub client: IpAddr,
     /// Bytes of the body by `Content-Length`; `None` when the length is not told.
     pub body_bytes: Option<u64>,
+}
+
+/// What a request presents as a pass.
+#[derive(Debug)]
+pub enum Presented<'r> {
+    /// Nothing that is valid.
+    Nothing,
+    /// A valid one.
+    Pass {
+        /// What it says.
+        pass: Pass,
+        /// The token.
+        token: &'r str,
+        /// It came in the header, as apps send it, and not in the cookie.
+        by_header: bool,
+    },
+    /// A valid one, but it belongs to another browser and the room refuses that.
+    OfAnotherBrowser,
 }
 
 impl<'r> Asked<'r> {
@@ -124,6 +154,8 @@ impl Desk {
         self.limits.check(what, client).map_err(|seconds| {
             match what {
                 Limited::Join => self.hot.limited_join.increment(1),
+                Limited::Claim => self.hot.limited_claim.increment(1),
+                Limited::Code => self.hot.limited_code.increment(1),
                 Limited::Poll => self.hot.limited_poll.increment(1),
             }
             let problem = Problem::new(
@@ -145,20 +177,42 @@ impl Desk {
         }
     }
 
-    /// The valid pass of a request with its token: from the header, else from the cookie.
-    pub fn pass(&self, headers: &HeaderMap, room: &Room) -> Option<(Pass, String)> {
+    /// The pass of a request: from the header, else from the cookie.
+    pub fn pass<'r>(&self, headers: &'r HeaderMap, room: &Room, policy: CopiedPass) -> Presented<'r> {
         let header = headers.get("floodgate-pass").and_then(|v| v.to_str().ok());
         let cookie = cookie(headers, &room.cookies.pass).filter(|c| !c.is_empty());
-        let found = [header, cookie]
-            .into_iter()
-            .flatten()
-            .find_map(|token| Some((self.visits.pass(token, room)?, token.to_owned())));
+        let found = [(header, true), (cookie, false)].into_iter().find_map(|(token, by_header)| {
+            let token = token?;
+            let pass = self.visits.pass(token, room).filter(|p| !room.people.ended.has(p.number))?;
+            Some(Presented::Pass { pass, token, by_header })
+        });
         match (&found, header.or(cookie)) {
             (Some(_), _) => self.hot.pass_valid.increment(1),
             (None, Some(_)) => self.hot.pass_invalid.increment(1),
             (None, None) => self.hot.pass_missing.increment(1),
         }
-        found
+        match found {
+            Some(Presented::Pass { pass, .. })
+                if !self.door.browsers.same(pass.browser, headers) && self.is_refused(room, &pass, policy) =>
+            {
+                Presented::OfAnotherBrowser
+            }
+            Some(found) => found,
+            None => Presented::Nothing,
+        }
+    }
+
+    /// A pass of another browser: counted each time, logged once.
+    fn is_refused(&self, room: &Room, pass: &Pass, policy: CopiedPass) -> bool {
+        let (policy, is_refused) = match policy {
+            CopiedPass::Warn => ("warn", false),
+            CopiedPass::Refuse => ("refuse", true),
+        };
+        counter!(COPIED_PASSES, "policy" => policy).increment(1);
+        if room.people.copied.first(pass.number) {
+            tracing::warn!(room = %room.id, lease = pass.number, visitor = %pass.visitor, policy, "a pass is used in another browser than its own");
+        }
+        is_refused
     }
 
     /// `Set-Cookie` for a pass; the cookie ends with the lease.

@@ -5,31 +5,37 @@
 //! forward. Two tabs may do it at once: both get the same pass.
 
 use crate::api::{store_away, with_status};
+use crate::ask_page::{Ask, DROP, clean};
+use crate::bypass::{self, Bypassed};
 use crate::cookie::{self, TICKET_MAX_AGE_S};
 use crate::copy::Lang;
 use crate::decide::{Asks, Decision, Facts, decide};
-use crate::desk::{Asked, Desk};
+use crate::desk::{Asked, Desk, Presented};
 use crate::identity::Admitted;
+use crate::lease;
 use crate::limits::Limited;
-use crate::page::Waiting;
+use crate::newcomer::{self, Brings, Refused, lang, onward};
+use crate::page::{Offers, Waiting};
+use crate::people_metric as metric;
 use crate::reply::Reply;
 use crate::rooms::{Room, View};
-use crate::visit::Claimed;
+use crate::visit::{Claimed, JoinedNow, Wish};
+use metrics::counter;
 use queue::board::VisitorState;
+use queue::lane::DEMOTED;
+use queue::line::CodeUse;
 use queue::pass::Pass;
+use queue::settings::{OnePlacePer, Refresh, RoomSettings};
 use queue::ticket::Ticket;
 use service_kit::problem::{Problem, Slug};
 
 /// What happens to the request.
 #[derive(Debug)]
 pub enum Entry {
-    /// It goes on to the upstream; `cookies` are added to the answer.
-    Forward {
-        /// Who enters.
-        admitted: Admitted,
-        /// `Set-Cookie` values.
-        cookies: Vec<String>,
-    },
+    /// It goes on to the upstream, and comes from somebody with a pass.
+    Forward(Box<Inside>),
+    /// It goes on to the upstream, from nobody in particular.
+    Bypass,
     /// It ends here.
     Answer {
         /// With this.
@@ -39,6 +45,19 @@ pub enum Entry {
     },
 }
 
+/// Somebody who is let in.
+#[derive(Debug)]
+pub struct Inside {
+    /// What the upstream is told.
+    pub admitted: Admitted,
+    /// The pass.
+    pub pass: Pass,
+    /// `Set-Cookie` values for the answer.
+    pub cookies: Vec<String>,
+    /// A longer pass for an app, in the header `Floodgate-Pass` of the answer.
+    pub pass_header: Option<String>,
+}
+
 /// What a browser's visit has come to before the page is shown.
 struct Visit {
     ticket: Option<Ticket>,
@@ -46,38 +65,77 @@ struct Visit {
     store_failed: bool,
 }
 
+impl Visit {
+    fn with(ticket: Option<Ticket>) -> Self {
+        Self { ticket, cookies: Vec::new(), store_failed: false }
+    }
+}
+
 /// Lets a request in, or answers it.
 pub async fn enter(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Entry {
-    let pass = desk.pass(asked.headers, room);
+    let settings = room.settings.load_full();
+    let presented = desk.pass(asked.headers, room, settings.copied_pass);
+    if let Presented::Pass { pass, token, by_header } = presented {
+        desk.hot.by_cache.increment(1);
+        return lease::carry_on(desk, room, pass, token, by_header).await;
+    }
+    let is_crawler = desk.door.is_crawler(asked.client);
+    if !settings.bypass.is_empty()
+        && let Some(bypassed) = bypassed(asked, room, &settings, is_crawler)
+    {
+        counter!(metric::BYPASSED, "rule" => bypassed.label()).increment(1);
+        return Entry::Bypass;
+    }
+    if is_crawler {
+        return answer(newcomer::crawler(desk, asked), "denied");
+    }
+    if let Presented::OfAnotherBrowser = presented {
+        return of_another_browser(desk, asked, room);
+    }
+    if asked.asks == Asks::Navigation
+        && asked.path.parameter(newcomer::CODE) == Some("")
+        && let Some(ask) = code_page(&settings)
+    {
+        let here = onward(&settings, &clean(asked.path));
+        return match desk.within_limits(Limited::Poll, asked.client) {
+            Ok(()) => answer(desk.door.ask(lang(asked), ask, &here), "queued"),
+            Err(reply) => answer(busy(desk, asked, reply), "limited"),
+        };
+    }
     // A ticket that is not good counts as none: the way to a new one is open anyway.
     let ticket = desk.ticket(asked, room).unwrap_or(None);
     let view = room.view(ticket.as_ref());
-    let facts =
-        Facts { asks: asked.asks, degraded: view.degraded, status: view.status.as_ref(), presence: view.presence };
-    let decision = decide(facts, pass.as_ref().map(|(p, _)| p), ticket.as_ref());
-    if let (None, Some(ticket)) = (&pass, &ticket) {
+    let facts = Facts {
+        asks: asked.asks,
+        degraded: view.degraded,
+        status: view.status.as_ref(),
+        presence: view.presence,
+        // An address with a parameter of the gate's own is the page's own way: a reload of it, a link, a form's answer.
+        reloads: settings.refresh == Refresh::Requeue && asked.path.without_own_parameters().is_none(),
+        brings: newcomer::brings_something(asked),
+    };
+    let decision = decide(facts, ticket.as_ref());
+    if let Some(ticket) = &ticket {
         // Opening the page is a sign of life too: without JavaScript it is the only one.
-        let _ = room.beat(ticket.number);
+        let _ = room.beat(ticket);
     }
     match decision {
-        Decision::Join | Decision::Claim => {}
-        _ if view.degraded && pass.is_none() => desk.hot.fail_closed.increment(1),
+        Decision::Join | Decision::Requeue | Decision::Claim => {}
+        _ if view.degraded => desk.hot.fail_closed.increment(1),
         _ => desk.hot.by_cache.increment(1),
     }
-    match (decision, pass) {
-        (Decision::Forward, Some((pass, token))) => forward(&pass, token, Vec::new()),
-        (Decision::Join, _) => join(desk, asked, room).await,
-        (Decision::Claim, _) => match ticket {
-            Some(ticket) => {
-                claim(desk, asked, room, Visit { ticket: Some(ticket), cookies: Vec::new(), store_failed: false }).await
-            }
-            None => answer(store_away(), "error"),
-        },
-        (Decision::Page, _) => page(desk, asked, room, Visit { ticket, cookies: Vec::new(), store_failed: false }),
-        (Decision::SeeOther, _) => answer(Reply::see_other(&asked.path.target()), "queued"),
+    match (decision, ticket) {
+        (Decision::Join, ticket) => join(desk, asked, room, Brings { old: ticket.as_ref(), ..Brings::default() }).await,
+        (Decision::Requeue, Some(old)) => requeue(desk, asked, room, old).await,
+        (Decision::Claim, Some(ticket)) => claim(desk, asked, room, Visit::with(Some(ticket))).await,
+        (Decision::Page, Some(ticket)) if asked.asks == Asks::Navigation && !view.degraded => {
+            waiting(desk, asked, room, &settings, ticket).await
+        }
+        (Decision::Page, ticket) => page(desk, asked, room, Visit::with(ticket)),
+        (Decision::SeeOther, _) => answer(Reply::see_other(&onward(&settings, &clean(asked.path))), "queued"),
         (Decision::Wait, _) => answer(wait(&view, room), "queued"),
         (Decision::Ended, _) => answer(ended(&view), "sold_out"),
-        (Decision::Unavailable, _) | (Decision::Forward, None) => answer(store_away(), "error"),
+        (Decision::Unavailable | Decision::Claim | Decision::Requeue, _) => answer(store_away(), "error"),
     }
 }
 
@@ -85,48 +143,168 @@ fn answer(reply: Reply, outcome: &'static str) -> Entry {
     Entry::Answer { reply, outcome }
 }
 
-fn forward(pass: &Pass, token: String, cookies: Vec<String>) -> Entry {
-    let admitted =
-        Admitted { room: pass.room.to_string(), visitor: pass.visitor.to_string(), lease: pass.number, pass: token };
-    Entry::Forward { admitted, cookies }
+/// What `?fg_code=` without a code shows: the form, where codes mean something.
+fn code_page(settings: &RoomSettings) -> Option<Ask> {
+    match (settings.invite_only, settings.lanes.is_empty()) {
+        (true, _) => Some(Ask::Invitation),
+        (false, false) => Some(Ask::Code),
+        (false, true) => None,
+    }
 }
 
-async fn join(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Entry {
+fn bypassed(
+    asked: &Asked<'_>,
+    room: &Room,
+    settings: &std::sync::Arc<RoomSettings>,
+    is_crawler: bool,
+) -> Option<Bypassed> {
+    let request = bypass::Request {
+        method: asked.method,
+        path: asked.path,
+        headers: asked.headers,
+        client: asked.client,
+        is_crawler,
+    };
+    room.people.rules(settings).find(&request)
+}
+
+/// Somebody presents another browser's pass in a room that refuses that. A browser may let go of it.
+fn of_another_browser(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Entry {
+    if asked.asks == Asks::Api {
+        return answer(
+            Reply::problem(&Problem::new(
+                Slug::PassOfAnotherBrowser,
+                "A pass works where it was given. Send the request without it to take a number of your own.",
+            )),
+            "denied",
+        );
+    }
+    let here = clean(asked.path);
+    if asked.asks == Asks::Navigation && asked.path.parameter(DROP).is_some() {
+        let cleared = [&room.cookies.ticket, &room.cookies.pass].map(|name| cookie::clear(name, desk.cookie_secure));
+        return answer(Reply::see_other(&here).cookies(cleared), "denied");
+    }
+    answer(desk.door.ask(lang(asked), Ask::ForeignPass, &here), "denied")
+}
+
+/// Somebody with a pass goes on to the upstream.
+pub(crate) fn forward(pass: Pass, token: String, cookies: Vec<String>) -> Entry {
+    let admitted =
+        Admitted { room: pass.room.to_string(), visitor: pass.visitor.to_string(), lease: pass.number, pass: token };
+    Entry::Forward(Box::new(Inside { admitted, pass, cookies, pass_header: None }))
+}
+
+/// A reload in a room where that costs the place. The old number is given up first: whoever holds two would gain by it.
+async fn requeue(desk: &Desk, asked: &Asked<'_>, room: &Room, old: Ticket) -> Entry {
     if let Err(reply) = desk.within_limits(Limited::Join, asked.client) {
         return answer(busy(desk, asked, reply), "limited");
     }
-    let mut visit = Visit { ticket: None, cookies: Vec::new(), store_failed: false };
-    match desk.visits.join(&desk.rooms, room, None).await {
+    if let Err(error) = desk.visits.leave(&desk.rooms, room, &old).await {
+        tracing::warn!(room = %room.id, %error, "leave failed");
+        desk.hot.fail_closed.increment(1);
+        return page(desk, asked, room, Visit { store_failed: true, ..Visit::with(Some(old)) });
+    }
+    counter!(metric::REQUEUED).increment(1);
+    join(desk, asked, room, Brings { old: Some(&old), requeues: true, key: None }).await
+}
+
+async fn join(desk: &Desk, asked: &Asked<'_>, room: &Room, brings: Brings<'_>) -> Entry {
+    if let Err(reply) = desk.within_limits(Limited::Join, asked.client) {
+        return answer(busy(desk, asked, reply), "limited");
+    }
+    let settings = room.settings.load_full();
+    let welcome = match newcomer::check(desk, asked, room, &settings, brings) {
+        Ok(welcome) => welcome,
+        Err(refused) => return refuse(desk, asked, room, &refused, None),
+    };
+    match newcomer::join(desk, asked, room, welcome).await {
         Ok(joined) => {
             desk.hot.by_redis.increment(1);
-            visit.cookies.push(cookie::set(&room.cookies.ticket, &joined.token, TICKET_MAX_AGE_S, desk.cookie_secure));
-            visit.ticket = Some(joined.ticket);
-            if joined.called {
-                return claim(desk, asked, room, visit).await;
-            }
+            placed(desk, asked, room, &settings, joined).await
         }
-        Err(error) => {
-            tracing::warn!(room = %room.id, %error, "join failed");
-            desk.hot.fail_closed.increment(1);
-            visit.store_failed = true;
-        }
+        Err(refused) => refuse(desk, asked, room, &refused, None),
+    }
+}
+
+/// Somebody got a number just now.
+async fn placed(desk: &Desk, asked: &Asked<'_>, room: &Room, settings: &RoomSettings, joined: JoinedNow) -> Entry {
+    let ticket = cookie::set(&room.cookies.ticket, &joined.token, TICKET_MAX_AGE_S, desk.cookie_secure);
+    let visit = Visit { cookies: vec![ticket], ..Visit::with(Some(joined.ticket)) };
+    if joined.called {
+        return claim(desk, asked, room, visit).await;
+    }
+    if newcomer::brings_something(asked) {
+        // What was brought is used: it shall not stay in the address, where a reload or a friend would bring it again.
+        let on = onward(settings, &clean(asked.path));
+        return answer(Reply::see_other(&on).cookies(visit.cookies), "queued");
     }
     page(desk, asked, room, visit)
 }
 
-async fn claim(desk: &Desk, asked: &Asked<'_>, room: &Room, mut visit: Visit) -> Entry {
+/// Somebody without a number is told why; whoever has one keeps it and sees the page.
+fn refuse(desk: &Desk, asked: &Asked<'_>, room: &Room, refused: &Refused, ticket: Option<Ticket>) -> Entry {
+    if let Err(reply) = desk.within_limits(Limited::Poll, asked.client) {
+        return answer(busy(desk, asked, reply), "limited");
+    }
+    if *refused == Refused::Away {
+        desk.hot.fail_closed.increment(1);
+        return page(desk, asked, room, Visit { store_failed: true, ..Visit::with(ticket) });
+    }
+    answer(refused.page(desk, asked, &clean(asked.path)), refused.outcome())
+}
+
+/// The page for somebody in line; who brings a code for another lane changes over. Where each person has one place, a
+/// code counts when the number is taken.
+async fn waiting(desk: &Desk, asked: &Asked<'_>, room: &Room, settings: &RoomSettings, ticket: Ticket) -> Entry {
+    let in_line = room.view(Some(&ticket)).status.is_some_and(|s| s.ahead.is_some());
+    if !in_line || settings.one_place_per == OnePlacePer::Person || asked.path.parameter(newcomer::CODE).is_none() {
+        return page(desk, asked, room, Visit::with(Some(ticket)));
+    }
+    let code = match newcomer::code(desk, asked, room, settings) {
+        // A word that anybody may know does not undo a demotion.
+        Ok(Some(code)) if ticket.lane() == DEMOTED && code.uses_max.is_none() => {
+            return page(desk, asked, room, Visit::with(Some(ticket)));
+        }
+        Ok(Some(code)) if code.lane != 0 && code.lane != ticket.lane() => code,
+        Ok(_) => return page(desk, asked, room, Visit::with(Some(ticket))),
+        Err(refused) => return refuse(desk, asked, room, &refused, Some(ticket)),
+    };
     if let Err(reply) = desk.within_limits(Limited::Join, asked.client) {
         return answer(busy(desk, asked, reply), "limited");
     }
+    let wish = Wish {
+        // The one successor of this number: sent twice, it is one change.
+        key: Some(newcomer::successor_key(&ticket)),
+        lane: code.lane,
+        code: code.uses_max.map(|n| CodeUse { id: code.id, uses_max: Some(n) }),
+    };
+    match newcomer::join(desk, asked, room, newcomer::Welcome { wish, person: None }).await {
+        Ok(joined) => {
+            desk.hot.by_redis.increment(1);
+            // The new number is safe, so the old one may go; if that fails it is skipped in silence later.
+            if let Err(error) = desk.visits.leave(&desk.rooms, room, &ticket).await {
+                tracing::warn!(room = %room.id, %error, "leave failed");
+            }
+            placed(desk, asked, room, settings, joined).await
+        }
+        Err(refused) => refuse(desk, asked, room, &refused, Some(ticket)),
+    }
+}
+
+async fn claim(desk: &Desk, asked: &Asked<'_>, room: &Room, mut visit: Visit) -> Entry {
+    if let Err(reply) = desk.within_limits(Limited::Claim, asked.client) {
+        return answer(busy(desk, asked, reply).cookies(visit.cookies), "limited");
+    }
     let Some(ticket) = &visit.ticket else { return answer(store_away(), "error") };
-    match desk.visits.claim(&desk.rooms, room, ticket).await {
+    let browser = desk.door.browsers.fingerprint(asked.headers);
+    match desk.visits.claim(&desk.rooms, room, ticket, browser).await {
         Ok(Claimed::Pass { pass, token }) => {
             desk.hot.by_redis.increment(1);
             visit.cookies.push(desk.pass_cookie(room, &token, pass.expires_at_ms));
             match asked.path.without_own_parameters() {
                 // The upstream shall not see the waiting page's parameters.
                 Some(clean) => answer(Reply::see_other(&clean).cookies(visit.cookies), "ok"),
-                None => forward(&pass, token, visit.cookies),
+                None => forward(pass, token, visit.cookies),
             }
         }
         // The page then says what the claim has just taught; somebody who had left takes a new number there.
@@ -150,6 +328,9 @@ fn page(desk: &Desk, asked: &Asked<'_>, room: &Room, visit: Visit) -> Entry {
     let view = room.view(visit.ticket.as_ref());
     let chosen = asked.path.parameter(cookie::LANG).and_then(Lang::from_code);
     let settings = room.settings.load();
+    let seen = room.seen.load();
+    let draw = seen.as_ref().and_then(|seen| seen.board.draw.as_ref());
+    let commitment = draw.map(|lobby| lobby.draw.commitment.to_string());
     let reply = desk.pages.waiting(&Waiting {
         lang: chosen.unwrap_or_else(|| Lang::of(asked.headers)),
         path: asked.path,
@@ -158,6 +339,12 @@ fn page(desk: &Desk, asked: &Asked<'_>, room: &Room, visit: Visit) -> Entry {
         degraded: view.degraded || visit.store_failed,
         number: visit.ticket.map(|t| t.number),
         now_ms: room.now_ms(),
+        gzip: crate::splice::accepts_gzip(asked.headers),
+        offers: Offers {
+            mail: desk.mail.is_some(),
+            entrants: seen.as_ref().map_or(0, |seen| seen.board.crowd()),
+            commitment: commitment.as_deref(),
+        },
     });
     let language = chosen.map(|lang| cookie::set(cookie::LANG, lang.code(), 365 * 86_400, desk.cookie_secure));
     let outcome = match view.status.as_ref().map(|s| s.state) {

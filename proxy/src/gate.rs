@@ -7,13 +7,18 @@ use crate::canonical::CanonicalPath;
 use crate::copy::Lang;
 use crate::decide::Asks;
 use crate::desk::{Asked, Desk};
-use crate::enter::{Entry, enter, unknown_room};
+use crate::enter::{Entry, Inside, enter, unknown_room};
 use crate::head;
+use crate::health::Trial;
 use crate::identity::{self, Admitted};
+use crate::lease;
 use crate::limits::client_address;
+use crate::mailbox;
 use crate::metric;
 use crate::reply::Reply;
+use crate::rooms::Room;
 use crate::route::RouteTable;
+use crate::stream;
 use crate::upstream::Upstream;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +28,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
+use queue::pass::Pass;
 use service_kit::clock::{monotonic, now_ms};
 use service_kit::http::trace_id;
 use service_kit::problem::{Problem, Slug};
@@ -52,14 +58,23 @@ pub struct Ctx {
     route: Arc<str>,
     outcome: Option<&'static str>,
     client: IpAddr,
-    trace_id: String,
     asks: Asks,
     upstream: Option<usize>,
     upstream_asked: Option<Instant>,
+    /// What this request tells about the upstream of its room.
+    trial: Option<Trial>,
+    /// Who is let in where.
+    inside: Option<(Arc<Room>, Pass)>,
     admitted: Option<Admitted>,
     cookies: Vec<String>,
+    /// A longer pass for an app.
+    pass_header: Option<String>,
+    /// The target without the gate's own parameters, when it has any.
+    clean_target: Option<String>,
     /// An event stream: its length says nothing about speed.
     stream: bool,
+    /// The socket was taken out of the session: nothing may be read from it any more.
+    handed_over: bool,
     counted: bool,
 }
 
@@ -67,6 +82,10 @@ pub struct Ctx {
 enum Verdict {
     Forward,
     Answer(Reply),
+    /// An event stream begins.
+    Stream(stream::Opening),
+    /// An address is to be read from the body.
+    Mail(mailbox::Wish),
 }
 
 impl Gate {
@@ -78,7 +97,6 @@ impl Gate {
             &request.headers,
             self.trusted_proxies,
         );
-        ctx.trace_id = trace_id(&request.headers);
         ctx.asks = Asks::of(&request.method, &request.headers);
         head::check(&request.method, &request.headers).map_err(|bad| {
             let (status, problem) = bad.problem();
@@ -95,11 +113,20 @@ impl Gate {
             client: ctx.client,
             body_bytes: Asked::body_bytes_of(&request.headers),
         };
+        if let Some(room) = stream::room_of(&path) {
+            ctx.route = stream::LABEL.into();
+            return stream::open(&self.desk, &asked, room).map(Verdict::Stream);
+        }
+        if let Some(room) = mailbox::room_of(&path) {
+            ctx.route = mailbox::LABEL.into();
+            return mailbox::wish(&self.desk, &asked, room).map(Verdict::Mail);
+        }
         if api::is_own(&path) {
             let (label, reply) = api::answer(&self.desk, &asked).await;
             ctx.route = label.into();
             return Ok(Verdict::Answer(reply));
         }
+        ctx.clean_target = path.without_own_parameters();
         self.refuse_another_case(&path)?;
         let Some(matched) = self.table.find(&path) else { return Err(api::not_found()) };
         ctx.route = matched.pattern.clone();
@@ -112,10 +139,17 @@ impl Gate {
             .room(room.as_str())
             .map_err(|reply| unknown_room(&self.desk, ctx.asks, &request.headers, reply))?;
         match enter(&self.desk, &asked, &room).await {
-            Entry::Forward { admitted, cookies } => {
+            Entry::Forward(inside) => {
+                let Inside { admitted, pass, cookies, pass_header } = *inside;
                 ctx.upstream = Some(matched.upstream);
                 ctx.admitted = Some(admitted);
-                ctx.cookies = cookies;
+                ctx.inside = Some((room, pass));
+                (ctx.cookies, ctx.pass_header) = (cookies, pass_header);
+                Ok(Verdict::Forward)
+            }
+            Entry::Bypass => {
+                ctx.upstream = Some(matched.upstream);
+                ctx.outcome = Some("bypass");
                 Ok(Verdict::Forward)
             }
             Entry::Answer { reply, outcome } => {
@@ -190,13 +224,17 @@ impl ProxyHttp for Gate {
             route: "none".into(),
             outcome: None,
             client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            trace_id: String::new(),
             asks: Asks::Api,
             upstream: None,
             upstream_asked: None,
+            trial: None,
+            inside: None,
             admitted: None,
             cookies: Vec::new(),
+            pass_header: None,
+            clean_target: None,
             stream: false,
+            handed_over: false,
             counted: false,
         }
     }
@@ -204,17 +242,24 @@ impl ProxyHttp for Gate {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<bool> {
         self.desk.hot.inflight.increment(1.0);
         ctx.counted = true;
-        match self.decide(session, ctx).await {
-            Ok(Verdict::Forward) => Ok(false),
-            Ok(Verdict::Answer(reply)) | Err(reply) => {
-                let head_only = session.req_header().method == Method::HEAD;
-                reply.send(session, head_only).await?;
-                Ok(true)
+        let reply = match self.decide(session, ctx).await {
+            Ok(Verdict::Forward) => return Ok(false),
+            Ok(Verdict::Stream(opening)) => {
+                opening.begin(session).await?;
+                ctx.handed_over = true;
+                return Ok(true);
             }
-        }
+            Ok(Verdict::Mail(wish)) => wish.answer(&self.desk, session).await,
+            Ok(Verdict::Answer(reply)) | Err(reply) => reply,
+        };
+        let head_only = session.req_header().method == Method::HEAD;
+        reply.send(session, head_only).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
+        let now = monotonic();
+        ctx.trial = ctx.inside.as_ref().map(|(room, _)| room.health.begin(&room.settings.load(), now));
         ctx.upstream
             .and_then(|i| self.upstreams.get(i))
             .and_then(Upstream::peer)
@@ -238,7 +283,11 @@ impl ProxyHttp for Gate {
             ),
             _ => None,
         };
-        identity::apply(request, ctx.client, &ctx.trace_id, ctx.admitted.as_ref(), assertion.as_deref())
+        if let Some(target) = &ctx.clean_target {
+            request.set_raw_path(target.as_bytes())?;
+        }
+        let trace_id = trace_id(&request.headers);
+        identity::apply(request, ctx.client, &trace_id, ctx.admitted.as_ref(), assertion.as_deref())
     }
 
     /// An empty last chunk must not reach an HTTP/1 upstream as a chunk: it would be read as the end of
@@ -270,6 +319,22 @@ impl ProxyHttp for Gate {
         }
         ctx.stream =
             response.headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+        // An event stream is dropped here: it says nothing about how the upstream does.
+        if !response.status.is_informational()
+            && let Some(trial) = ctx.trial.take().filter(|_| !ctx.stream)
+        {
+            trial.answered(response.status.is_server_error(), monotonic());
+        }
+        if identity::take_commands(response)
+            && let Some((room, pass)) = ctx.inside.take()
+        {
+            ctx.pass_header = None;
+            ctx.cookies = lease::end_session(&self.desk, &room, pass).await;
+        }
+        if let Some(pass) = ctx.pass_header.take() {
+            response.insert_header("Floodgate-Pass", pass)?;
+            response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+        }
         if !ctx.cookies.is_empty() {
             for cookie in ctx.cookies.drain(..) {
                 response.append_header(header::SET_COOKIE, cookie)?;
@@ -290,6 +355,9 @@ impl ProxyHttp for Gate {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        if let Some(trial) = ctx.trial.take().filter(|_| *e.esource() == ErrorSource::Upstream) {
+            trial.answered(true, monotonic());
+        }
         let mut error_code = 0;
         if session.response_written().is_none()
             && let Some(reply) = self.failed(session, ctx, e)
@@ -310,6 +378,11 @@ impl ProxyHttp for Gate {
             return;
         }
         self.desk.hot.inflight.decrement(1.0);
+        if ctx.handed_over {
+            counter!(metric::REQUESTS, "route" => stream::LABEL, "method" => "GET", "code_class" => "2xx", "outcome" => "queued")
+                .increment(1);
+            return;
+        }
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
         if &*ctx.route == "status" && status == 200 {
             return self.desk.hot.polls_ok.increment(1);

@@ -2,7 +2,7 @@
 //! only the gate speaks in these headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use service_kit::http::traceparent;
 use std::net::IpAddr;
 
@@ -66,6 +66,18 @@ pub fn apply(
     Ok(())
 }
 
+/// Takes the upstream's commands to the gate off an answer: whether it ends the visitor's session. Its own command, and
+/// the one that shops know which stood behind another waiting room.
+pub fn take_commands(response: &mut ResponseHeader) -> bool {
+    let mut ends = false;
+    for (name, command) in [("floodgate-command", "end-session"), ("cf-waiting-room-command", "revoke")] {
+        let said = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(command.as_bytes());
+        ends |= response.headers.get_all(name).iter().any(said);
+        while response.remove_header(name).is_some() {}
+    }
+    ends
+}
+
 /// All cookies but tickets and passes, as one value; `None` when there are no such cookies.
 fn cookies_without_own(headers: &HeaderMap) -> Option<HeaderValue> {
     let own = |pair: &[u8]| pair.starts_with(b"fg_t_") || pair.starts_with(b"fg_p_");
@@ -109,6 +121,28 @@ mod tests {
         }
         for name in ["host", "cookie", "x-request-id", "my-floodgate-x", "accept"] {
             assert!(!is_reserved(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn commands_are_read_and_taken_off() {
+        for (headers, ends) in [
+            (&[("Floodgate-Command", "end-session")][..], true),
+            (&[("Cf-Waiting-Room-Command", "revoke")], true),
+            (&[("floodgate-command", "other"), ("Floodgate-Command", " End-Session ")], true),
+            (&[("Floodgate-Command", "revoke")], false),
+            (&[("Floodgate-Command", "end-session, x")], false),
+            (&[("X-Command", "end-session")], false),
+        ] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            for (name, value) in headers {
+                response.append_header(*name, *value).unwrap();
+            }
+            assert_eq!(take_commands(&mut response), ends, "{headers:?}");
+            let mut wire = Vec::new();
+            response.header_to_h1_wire(&mut wire);
+            let wire = String::from_utf8(wire).unwrap().to_ascii_lowercase();
+            assert!(!wire.contains("floodgate-command") && !wire.contains("waiting-room-command"), "{wire}");
         }
     }
 

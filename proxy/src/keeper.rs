@@ -6,20 +6,24 @@
 //! buffer are lost, which costs nobody a place. When Redis is away, boards stay as they are and turn
 //! stale; when it returns, everything goes on by itself.
 
+use crate::joiner::keep_joins;
+use crate::journal::{Calls, Journal};
 use crate::metric;
-use crate::rooms::{Beats, Room, Rooms, Seen};
+use crate::rooms::{Ends, Room, Rooms, Seen};
+use crate::steering::Steering;
 use metrics::gauge;
-use queue::registry;
+use queue::line::Line;
 use queue::settings::RoomSettings;
 use service_kit::clock::monotonic;
 use service_kit::redis::{Redis, RedisConfig};
 use service_kit::shutdown::{Shutdown, Trigger, channel};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
-/// Time between two looks at the registry.
-const REGISTRY_MS: u64 = 500;
+/// Time between two looks at the registry: what an operator says holds on every gate within a second.
+const REGISTRY_MS: u64 = 250;
 /// Time between two rounds of a busy room.
 const BUSY_MS: u64 = 200;
 /// Time between two rounds of an idle room: nobody waits, nobody is called.
@@ -31,48 +35,45 @@ const BEATS_PER_SCRIPT: usize = 500;
 /// Most heartbeats in one round; the rest waits for the next.
 const BEATS_PER_ROUND: usize = 20_000;
 
-/// Connects (unless `first` is a connection already), then follows the registry until shutdown. `fixed` are the
+/// What requests leave for the next round, and where it is written down what the round did.
+struct Inbox {
+    beats: mpsc::Receiver<(u64, u64)>,
+    readmits: mpsc::Receiver<(u64, i64)>,
+    journal: Journal,
+}
+
+/// Connects (unless `first` is a connection already), then follows the registry until shutdown. `steering` knows the
 /// rooms of the configuration.
 pub async fn keep_rooms(
     rooms: Arc<Rooms>,
-    fixed: Vec<RoomSettings>,
+    mut steering: Steering,
+    journal: Journal,
     redis: RedisConfig,
     first: Option<Redis>,
     stop: Shutdown,
 ) {
-    let mut keepers: HashMap<String, Trigger> = HashMap::new();
-    update(&rooms, &mut keepers, &fixed, &[], false);
+    let mut keepers = Keepers { running: HashMap::new(), journal };
+    update(&rooms, &mut keepers, &steering.rooms());
     let connected = match first {
         Some(store) => Some(store),
         None => connect(&redis, &stop).await,
     };
     if let Some(store) = connected {
-        follow(&rooms, &mut keepers, &fixed, &store, &stop).await;
+        follow(&rooms, &mut keepers, &mut steering, &store, &stop).await;
     }
-    for keeper in keepers.values() {
+    for keeper in keepers.running.values() {
         keeper.stop();
     }
 }
 
-async fn follow(
-    rooms: &Arc<Rooms>,
-    keepers: &mut HashMap<String, Trigger>,
-    fixed: &[RoomSettings],
-    store: &Redis,
-    stop: &Shutdown,
-) {
+async fn follow(rooms: &Arc<Rooms>, keepers: &mut Keepers, steering: &mut Steering, store: &Redis, stop: &Shutdown) {
     rooms.connected(store.clone());
-    // 0 = know nothing yet.
-    let mut version = 0;
     loop {
-        match registry::fetch(store, version).await {
-            Ok(answer) => {
+        match steering.look(rooms, store).await {
+            Ok(changed) => {
                 rooms.answered();
-                if let Some((new_version, published)) = answer {
-                    // A version that went back means that the store lost its memory: rooms that are
-                    // missing now will be published again, so they are kept meanwhile.
-                    update(rooms, keepers, fixed, &published, new_version < version);
-                    version = new_version;
+                if changed {
+                    update(rooms, keepers, &steering.rooms());
                 }
             }
             Err(error) => tracing::warn!(%error, "the list of rooms cannot be read"),
@@ -97,33 +98,34 @@ async fn connect(settings: &RedisConfig, stop: &Shutdown) -> Option<Redis> {
     }
 }
 
-/// Brings the set of rooms and their keepers in line with `fixed` and `published`.
-fn update(
-    rooms: &Arc<Rooms>,
-    keepers: &mut HashMap<String, Trigger>,
-    fixed: &[RoomSettings],
-    published: &[RoomSettings],
-    keep_missing: bool,
-) {
+/// The tasks that run, by room, and what they write into.
+struct Keepers {
+    running: HashMap<String, Trigger>,
+    journal: Journal,
+}
+
+/// Brings the set of rooms and their keepers in line with `wanted`.
+fn update(rooms: &Arc<Rooms>, keepers: &mut Keepers, wanted: &[RoomSettings]) {
     let before = rooms.all();
     let mut after: HashMap<String, Arc<Room>> = HashMap::new();
-    // The configuration comes first: nobody can publish over a static room.
-    for settings in fixed.iter().chain(published) {
+    for settings in wanted {
         let name = settings.room.to_string();
-        if after.contains_key(&name) {
-            continue;
-        }
         let room = match before.get(&name) {
             Some(room) => {
-                room.settings.store(Arc::new(settings.clone()));
-                room.wake.notify_one();
+                if **room.settings.load() != *settings {
+                    room.settings.store(Arc::new(settings.clone()));
+                    room.wake.notify_one();
+                }
                 room.clone()
             }
             None => {
-                let (room, beats) = Room::new(settings.clone());
+                let (room, ends) = Room::new(settings.clone());
                 let (trigger, stop) = channel();
-                tokio::spawn(keep_room(rooms.clone(), room.clone(), beats, stop));
-                keepers.insert(name.clone(), trigger);
+                let Ends { beats, joins, readmits } = ends;
+                tokio::spawn(keep_joins(rooms.clone(), room.clone(), joins, stop.clone()));
+                let inbox = Inbox { beats, readmits, journal: keepers.journal.clone() };
+                tokio::spawn(keep_room(rooms.clone(), room.clone(), inbox, stop));
+                keepers.running.insert(name.clone(), trigger);
                 tracing::info!(room = %room.id, "room opened on this gate");
                 room
             }
@@ -134,9 +136,7 @@ fn update(
         if after.contains_key(name) {
             continue;
         }
-        if keep_missing {
-            after.insert(name.clone(), room.clone());
-        } else if let Some(trigger) = keepers.remove(name) {
+        if let Some(trigger) = keepers.running.remove(name) {
             trigger.stop();
             tracing::info!(room = %room.id, "room is gone from the registry");
         }
@@ -146,11 +146,11 @@ fn update(
 }
 
 /// Runs one room until it is gone.
-async fn keep_room(rooms: Arc<Rooms>, room: Arc<Room>, mut beats: Beats, stop: Shutdown) {
+async fn keep_room(rooms: Arc<Rooms>, room: Arc<Room>, mut inbox: Inbox, stop: Shutdown) {
     let mut awake_until = monotonic() + AWAKE_FOR;
     while !stop.is_requested() {
         if rooms.store().is_some() {
-            let idle = round(&rooms, &room, &mut beats).await;
+            let idle = round(&rooms, &room, &mut inbox).await;
             if !idle {
                 awake_until = monotonic() + AWAKE_FOR;
             }
@@ -169,10 +169,11 @@ async fn keep_room(rooms: Arc<Rooms>, room: Arc<Room>, mut beats: Beats, stop: S
 
 /// One round: tick, board, heartbeats. Returns whether the room is idle. An error ends the round; the
 /// next one tries again, and the board shows its age meanwhile.
-async fn round(rooms: &Rooms, room: &Room, beats: &mut Beats) -> bool {
+async fn round(rooms: &Rooms, room: &Room, inbox: &mut Inbox) -> bool {
     let Some(store) = rooms.store() else { return true };
     let settings = room.settings.load_full();
-    if let Err(error) = store.line.tick(&settings).await {
+    let health = room.health.verdict(&settings, monotonic());
+    if let Err(error) = store.line.tick_knowing(&settings, health).await {
         tracing::warn!(room = %room.id, %error, "tick failed");
         return false;
     }
@@ -184,29 +185,49 @@ async fn round(rooms: &Rooms, room: &Room, beats: &mut Beats) -> bool {
         }
     };
     queue::metric::record_board(&board);
-    let idle = board.waiting == 0 && board.called == 0;
+    let idle = board.crowd() == 0 && board.called == 0;
+    inbox.journal.called(&room.id, Calls::between(room.seen.load().as_ref().map(|seen| &seen.board), &board));
     room.seen.store(Some(Arc::new(Seen::new(board))));
-    let sent = send_beats(&store.line, &settings, room, beats).await;
+    let sent = send_beats(&store.line, &settings, room, &mut inbox.beats).await;
+    send_readmits(&store.line, &settings, room, &mut inbox.readmits).await;
     idle && !sent
 }
 
-async fn send_beats(line: &queue::line::Line, settings: &RoomSettings, room: &Room, beats: &mut Beats) -> bool {
-    let mut numbers: HashSet<u64> = HashSet::new();
-    while numbers.len() < BEATS_PER_ROUND {
-        match beats.try_recv() {
-            Ok(number) => drop(numbers.insert(number)),
-            Err(_) => break,
-        }
-    }
-    let numbers: Vec<u64> = numbers.into_iter().collect();
-    for chunk in numbers.chunks(BEATS_PER_SCRIPT) {
+async fn send_beats(line: &Line, settings: &RoomSettings, room: &Room, beats: &mut mpsc::Receiver<(u64, u64)>) -> bool {
+    let tickets: Vec<(u64, u64)> = drain(beats).into_iter().collect();
+    for chunk in tickets.chunks(BEATS_PER_SCRIPT) {
         match line.beat(settings, chunk).await {
-            Ok(presences) => room.presences.put_all(chunk.iter().copied().zip(presences)),
+            Ok(presences) => room.presences.put_all(chunk.iter().map(|(number, _)| *number).zip(presences)),
             Err(error) => {
                 tracing::warn!(room = %room.id, %error, "heartbeats failed");
                 break;
             }
         }
     }
-    !numbers.is_empty()
+    !tickets.is_empty()
+}
+
+/// While the store is doubted: tells it which passes are in use.
+async fn send_readmits(line: &Line, settings: &RoomSettings, room: &Room, readmits: &mut mpsc::Receiver<(u64, i64)>) {
+    let passes: Vec<(u64, i64)> = drain(readmits).into_iter().collect();
+    if passes.is_empty() {
+        return;
+    }
+    match line.readmit(settings, &passes).await {
+        Ok(0) => {}
+        Ok(people) => tracing::warn!(room = %room.id, people, "the store had forgotten leases whose passes are in use"),
+        Err(error) => tracing::warn!(room = %room.id, %error, "passes in use could not be told to the store"),
+    }
+}
+
+/// Takes what waits, each number once, the last word counts.
+fn drain<T>(waiting: &mut mpsc::Receiver<(u64, T)>) -> HashMap<u64, T> {
+    let mut taken = HashMap::new();
+    while taken.len() < BEATS_PER_ROUND {
+        match waiting.try_recv() {
+            Ok((number, what)) => drop(taken.insert(number, what)),
+            Err(_) => break,
+        }
+    }
+    taken
 }

@@ -18,8 +18,12 @@ const SHARED_BUCKETS: u64 = 4_096;
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limited {
-    /// Joins, claims and leaves: each is a script in Redis.
+    /// Asking for a number. Beyond this nobody gets one; who is merely greedy ([`Limits::is_greedy`]) is demoted.
     Join,
+    /// Claims and leaves: each is a script in Redis.
+    Claim,
+    /// Trying codes: wrong ones, and chosen words.
+    Code,
     /// Status polls and pages.
     Poll,
 }
@@ -32,7 +36,12 @@ enum Key {
 
 /// The limiters of this gate.
 pub struct Limits {
+    /// The limit above which joins are demoted.
     joins: DefaultKeyedRateLimiter<Key>,
+    /// The limit above which they are refused.
+    joins_hard: DefaultKeyedRateLimiter<Key>,
+    claims: DefaultKeyedRateLimiter<Key>,
+    codes: DefaultKeyedRateLimiter<Key>,
     polls: DefaultKeyedRateLimiter<Key>,
     addresses_max: usize,
     addresses: AtomicUsize,
@@ -47,13 +56,17 @@ impl std::fmt::Debug for Limits {
 impl Limits {
     /// Limiters as configured.
     pub fn new(config: &LimitsConfig) -> Self {
-        let quota = |per_s: u32, burst: u32| {
-            let at_least_1 = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-            Quota::per_second(at_least_1(per_s)).allow_burst(at_least_1(burst))
+        let at_least_1 = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        let keyed = |per_s: u32, burst: u32| {
+            RateLimiter::keyed(Quota::per_second(at_least_1(per_s)).allow_burst(at_least_1(burst)))
         };
+        let (hard_per_s, hard_burst) = config.joins_hard();
         Self {
-            joins: RateLimiter::keyed(quota(config.joins_per_s, config.joins_burst)),
-            polls: RateLimiter::keyed(quota(config.polls_per_s, config.polls_burst)),
+            joins: keyed(config.joins_per_s, config.joins_burst),
+            joins_hard: keyed(hard_per_s, hard_burst),
+            claims: keyed(config.claims_per_s, config.claims_burst),
+            codes: RateLimiter::keyed(Quota::per_minute(at_least_1(config.codes_per_min))),
+            polls: keyed(config.polls_per_s, config.polls_burst),
             addresses_max: config.addresses_max,
             addresses: AtomicUsize::new(0),
         }
@@ -64,37 +77,47 @@ impl Limits {
     /// # Errors
     /// Seconds to wait when there is none left.
     pub fn check(&self, what: Limited, client: IpAddr) -> Result<(), u64> {
-        let address = network(client);
-        let key = if self.addresses.load(Ordering::Relaxed) < self.addresses_max {
-            Key::Address(address)
-        } else {
-            let mut hasher = DefaultHasher::new();
-            address.hash(&mut hasher);
-            Key::Shared(hasher.finish() % SHARED_BUCKETS)
-        };
         let limiter = match what {
-            Limited::Join => &self.joins,
+            Limited::Join => &self.joins_hard,
+            Limited::Claim => &self.claims,
+            Limited::Code => &self.codes,
             Limited::Poll => &self.polls,
         };
         limiter
-            .check_key(&key)
+            .check_key(&self.key(client))
             .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
+    }
+
+    /// Counts a newcomer from this address; says whether there are more of them than one address may bring.
+    pub fn is_greedy(&self, client: IpAddr) -> bool {
+        self.joins.check_key(&self.key(client)).is_err()
+    }
+
+    fn key(&self, client: IpAddr) -> Key {
+        let address = network(client);
+        if self.addresses.load(Ordering::Relaxed) < self.addresses_max {
+            return Key::Address(address);
+        }
+        let mut hasher = DefaultHasher::new();
+        address.hash(&mut hasher);
+        Key::Shared(hasher.finish() % SHARED_BUCKETS)
     }
 
     /// Forgets idle addresses; returns how many are still remembered. Call it every second.
     pub fn sweep(&self) -> usize {
-        for limiter in [&self.joins, &self.polls] {
+        let mut count = 0;
+        for limiter in [&self.joins, &self.joins_hard, &self.claims, &self.codes, &self.polls] {
             limiter.retain_recent();
             limiter.shrink_to_fit();
+            count = count.max(limiter.len());
         }
-        let count = self.joins.len().max(self.polls.len());
         self.addresses.store(count, Ordering::Relaxed);
         count
     }
 }
 
 /// IPv6 by /64: one customer usually has all of it.
-fn network(client: IpAddr) -> IpAddr {
+pub fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => IpAddr::V4(v4),
@@ -121,7 +144,14 @@ mod tests {
     use super::*;
 
     fn limits(addresses_max: usize) -> Limits {
-        Limits::new(&LimitsConfig { joins_per_s: 1, joins_burst: 2, addresses_max, ..LimitsConfig::default() })
+        Limits::new(&LimitsConfig {
+            joins_per_s: 1,
+            joins_burst: 1,
+            joins_hard_per_s: Some(1),
+            joins_hard_burst: Some(2),
+            addresses_max,
+            ..LimitsConfig::default()
+        })
     }
 
     #[test]
@@ -131,7 +161,10 @@ mod tests {
         assert!(limits.check(Limited::Join, a).is_ok() && limits.check(Limited::Join, a).is_ok());
         assert!(limits.check(Limited::Join, a).is_err_and(|s| s >= 1));
         assert!(limits.check(Limited::Join, b).is_ok());
-        assert!(limits.check(Limited::Poll, a).is_ok());
+        for other in [Limited::Poll, Limited::Claim, Limited::Code] {
+            assert!(limits.check(other, a).is_ok(), "{other:?} has its own budget");
+        }
+        assert!(!limits.is_greedy(a) && limits.is_greedy(a) && !limits.is_greedy(b));
         assert_eq!(limits.sweep(), 2);
     }
 

@@ -14,7 +14,7 @@ pub const UPSTREAM_DURATION: &str = "floodgate_gate_upstream_duration_seconds";
 pub const UPSTREAM_ERRORS: &str = "floodgate_gate_upstream_errors_total";
 /// Requests being worked on.
 pub const INFLIGHT: &str = "floodgate_gate_inflight_requests";
-/// Refused for a limit per address. Label `reason`: `join`, `poll`.
+/// Refused for a limit per address. Label `reason`: `join`, `claim`, `code`, `poll`.
 pub const LIMITED: &str = "floodgate_gate_limited_requests_total";
 /// Addresses that the limiters remember.
 pub const LIMITED_ADDRESSES: &str = "floodgate_gate_limited_addresses";
@@ -36,6 +36,21 @@ pub const STALE_ROOMS: &str = "floodgate_gate_stale_rooms";
 pub const HEARTBEATS_DROPPED: &str = "floodgate_gate_heartbeats_dropped_total";
 /// Status polls. Label `result`: `hit` (fresh board), `stale`, `miss` (no board).
 pub const STATUS_REQUESTS: &str = "floodgate_gate_status_requests_total";
+/// Open event streams of waiting visitors.
+pub const STREAMS: &str = "floodgate_gate_streams";
+/// The most there may be.
+pub const STREAMS_LIMIT: &str = "floodgate_gate_streams_limit";
+/// Event streams refused. Label `reason`: `address`, `gate`.
+pub const STREAMS_REFUSED: &str = "floodgate_gate_streams_refused_total";
+/// Events sent on event streams.
+pub const STREAM_EVENTS: &str = "floodgate_gate_stream_events_total";
+/// Letters "your turn is near". Label `result`: `sent`, `refused`, `retry`, `unknown`.
+pub const LETTERS: &str = "floodgate_gate_letters_total";
+
+/// Lines written into the visitors' journal.
+pub const JOURNAL_LINES: &str = "floodgate_gate_journal_lines_total";
+/// Events that the journal could not keep; a `gap` entry in it says the same.
+pub const JOURNAL_DROPPED: &str = "floodgate_gate_journal_dropped_events_total";
 
 const OWN: Histograms = &[(REQUEST_DURATION, buckets::REQUEST), (UPSTREAM_DURATION, buckets::REQUEST)];
 const ALL_LEN: usize = OWN.len() + queue::metric::HISTOGRAMS.len();
@@ -58,6 +73,7 @@ const fn joined() -> [(&'static str, &'static [f64]); ALL_LEN] {
 /// Describes every metric and exports what is known as zero.
 pub fn describe() {
     queue::metric::describe();
+    crate::people_metric::describe();
     describe_counter!(REQUESTS, "Finished requests");
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "First byte in to last byte out, event streams excluded");
     describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "From sending the request to the upstream's response head");
@@ -74,9 +90,18 @@ pub fn describe() {
     describe_gauge!(STALE_ROOMS, "Rooms whose board is too old to admit anybody");
     describe_counter!(HEARTBEATS_DROPPED, "Heartbeats that did not fit into the buffer");
     describe_counter!(STATUS_REQUESTS, "Status polls");
+    describe_gauge!(STREAMS, "Open event streams of waiting visitors");
+    describe_gauge!(STREAMS_LIMIT, "Most event streams of this gate");
+    describe_counter!(STREAMS_REFUSED, "Event streams refused for a limit");
+    describe_counter!(STREAM_EVENTS, "Events sent on event streams");
+    describe_counter!(LETTERS, "Letters to people whose turn is near");
     for name in [INFLIGHT, DRAINING, ROOMS, STALE_ROOMS, LIMITED_ADDRESSES] {
         gauge!(name).set(0.0);
     }
+    describe_counter!(JOURNAL_LINES, "Lines written into the visitors' journal");
+    describe_counter!(JOURNAL_DROPPED, "Events that the visitors' journal could not keep");
+    counter!(JOURNAL_LINES).increment(0);
+    counter!(JOURNAL_DROPPED).increment(0);
     counter!(CLIENT_ABORTS).increment(0);
     for reason in ["connect", "timeout", "reset", "5xx"] {
         counter!(UPSTREAM_ERRORS, "reason" => reason).increment(0);
@@ -108,6 +133,10 @@ pub struct Hot {
     pub status_miss: Counter,
     /// [`LIMITED`] `join`.
     pub limited_join: Counter,
+    /// [`LIMITED`] `claim`.
+    pub limited_claim: Counter,
+    /// [`LIMITED`] `code`.
+    pub limited_code: Counter,
     /// [`LIMITED`] `poll`.
     pub limited_poll: Counter,
     /// [`REQUESTS`] of answered status polls.
@@ -142,6 +171,8 @@ impl Hot {
             status_stale: labelled(STATUS_REQUESTS, "result", "stale"),
             status_miss: labelled(STATUS_REQUESTS, "result", "miss"),
             limited_join: labelled(LIMITED, "reason", "join"),
+            limited_claim: labelled(LIMITED, "reason", "claim"),
+            limited_code: labelled(LIMITED, "reason", "code"),
             limited_poll: labelled(LIMITED, "reason", "poll"),
             polls_ok: zero(
                 counter!(REQUESTS, "route" => "status", "method" => "GET", "code_class" => "2xx", "outcome" => "queued"),

@@ -1,30 +1,46 @@
-//! The waiting page: one response with everything in it, rendered into one string. Works without
-//! JavaScript (refresh by `<meta>`, forms, links); with it, the script polls and reloads on a change
-//! of state, so every state is rendered here and nowhere else.
+//! The gate's pages. The waiting page is one response with everything in it; it works without JavaScript (refresh by
+//! `<meta>`, forms, links), and with it the script listens, asks and reloads.
+//!
+//! Most of a page is the same for everybody in one room, language and state. Those halves are rendered and deflated
+//! once, kept here, and thrown away when the room's settings change; per request only the visitor's block is rendered
+//! and put between them ([`crate::splice`]).
 
 use crate::canonical::CanonicalPath;
-use crate::copy::{Copy, Lang, Say};
+use crate::copy::{Lang, Say};
 use crate::reply::Reply;
+use crate::script::{colours, compact, hash};
+use crate::splice::Spliced;
+use crate::wait_page::{Block, Dress, Key, halves};
+use arc_swap::ArcSwap;
 use askama::Template;
-use base64::Engine as _;
 use http::{HeaderName, header};
-use queue::board::{Status, VisitorState};
+use queue::board::Status;
 use queue::settings::RoomSettings;
 use service_kit::ids::RoomId;
-use service_kit::money::grouped;
-use sha2::{Digest as _, Sha256};
+use service_kit::problem::Problem;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The query parameter that stops the automatic refresh: `fg_refresh=off`.
 pub const REFRESH: &str = "fg_refresh";
-/// When the script of a page without a status asks first.
-const FIRST_POLL_MS: u64 = 3_000;
+/// Most pairs of halves that are kept, about 16 KiB each; beyond, all are rendered anew.
+const HALVES_MAX: usize = 2_048;
 
-/// The page's fixed parts and the headers that go with them.
+/// The pages and their fixed parts.
 #[derive(Debug)]
 pub struct Pages {
+    /// Style of the plain pages.
     css: String,
-    js: String,
     csp: String,
+    rooms: ArcSwap<HashMap<RoomId, Arc<RoomPages>>>,
+}
+
+/// The halves of one room's waiting page, for one version of its settings.
+#[derive(Debug)]
+struct RoomPages {
+    settings: Arc<RoomSettings>,
+    dress: Dress,
+    halves: ArcSwap<HashMap<Key, Arc<Spliced>>>,
 }
 
 /// What a waiting page shows.
@@ -35,7 +51,7 @@ pub struct Waiting<'w> {
     /// The page's own address.
     pub path: &'w CanonicalPath,
     /// The room.
-    pub settings: &'w RoomSettings,
+    pub settings: &'w Arc<RoomSettings>,
     /// The visitor's status; `None` when the store has never answered.
     pub status: Option<&'w Status>,
     /// The board is too old to admit anybody.
@@ -44,47 +60,27 @@ pub struct Waiting<'w> {
     pub number: Option<u64>,
     /// The time by the store's clock.
     pub now_ms: i64,
+    /// The client takes gzip, see [`crate::splice::accepts_gzip`].
+    pub gzip: bool,
+    /// What else the room has.
+    pub offers: Offers<'w>,
 }
 
-#[derive(Template)]
-#[template(path = "wait.html")]
-struct WaitTemplate<'t> {
-    copy: &'t Copy,
-    lang: &'static str,
-    other_lang: &'static str,
-    lang_href: String,
-    here: String,
-    refresh_href: String,
-    stop_href: String,
-    title: &'t str,
-    heading: &'static str,
-    text: &'static str,
-    notice: &'t str,
-    off_text: &'static str,
-    room: &'t str,
-    countdown: String,
-    ahead: String,
-    behind: String,
-    eta: String,
-    percent: u64,
-    number: u64,
-    refreshes: bool,
-    degraded: bool,
-    counting: bool,
-    in_line: bool,
-    entering: bool,
-    missed: bool,
-    has_place: bool,
-    open: bool,
-    json: String,
-    css: &'t str,
-    js: &'t str,
+/// What a page may show besides the place.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Offers<'w> {
+    /// A letter when the turn is near can be asked for.
+    pub mail: bool,
+    /// Everybody who waits, for the lobby of a draw.
+    pub entrants: u64,
+    /// The published commitment of a draw, 64 hex digits.
+    pub commitment: Option<&'w str>,
 }
 
 #[derive(Template)]
 #[template(path = "plain.html")]
 struct PlainTemplate<'t> {
-    copy: &'t Copy,
+    copy: &'t crate::copy::Copy,
     lang: &'static str,
     heading: &'static str,
     text: &'static str,
@@ -102,62 +98,44 @@ impl Default for Pages {
 impl Pages {
     /// Prepares the fixed parts; the hashes in the policy are taken from the very bytes that are sent.
     pub fn new() -> Self {
-        let css = compact(include_str!("../page/wait.css"));
-        let js = compact(include_str!("../page/wait.js"));
-        let hash = |text: &str| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text.as_bytes()));
+        let css = format!("{}{}", colours(&queue::theme::Theme::default()), compact(include_str!("../page/wait.css")));
         let csp = format!(
-            "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-            hash(&js),
+            "default-src 'none'; style-src {}; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
             hash(&css)
         );
-        Self { css, js, csp }
+        Self { css, csp, rooms: ArcSwap::default() }
     }
 
     /// The waiting page.
     pub fn waiting(&self, page: &Waiting<'_>) -> Reply {
-        let copy = page.lang.copy();
-        let state = page.status.map(|s| s.state);
-        let say = state.map_or(&copy.degraded, |s| copy.say(s));
-        let open = !matches!(state, Some(VisitorState::SoldOut | VisitorState::Closed));
-        let here = page.path.without_own_parameters().unwrap_or_else(|| page.path.target());
-        let stopped = page.path.parameter(REFRESH) == Some("off");
-        let stop_href = with_parameter(&here, "fg_refresh=off");
-        let (ahead, behind) = page.status.map_or((None, 0), |s| (s.ahead, s.behind.unwrap_or(0)));
-        let starts_at_ms = page.status.map_or(page.settings.starts_at_ms, |s| s.starts_at_ms);
-        let template = WaitTemplate {
-            copy,
-            lang: page.lang.code(),
-            other_lang: page.lang.other().code(),
-            lang_href: with_parameter(&here, &format!("fg_lang={}", page.lang.other().code())),
-            refresh_href: if stopped { stop_href.clone() } else { here.clone() },
-            stop_href,
-            here,
-            title: &page.settings.title,
-            heading: say.heading,
-            text: say.text,
-            notice: page.settings.notice.as_deref().unwrap_or(""),
-            off_text: if page.degraded { copy.degraded.text } else { copy.offline },
-            room: page.settings.room.as_str(),
-            countdown: countdown(starts_at_ms - page.now_ms),
-            ahead: grouped(ahead.unwrap_or(0)),
-            behind: grouped(behind),
-            eta: copy.eta_text(page.status.and_then(|s| s.eta_seconds)),
-            percent: (behind.saturating_mul(100)) / (ahead.unwrap_or(0) + behind + 1),
-            number: page.number.unwrap_or(0),
-            refreshes: open && !stopped,
-            degraded: page.degraded,
-            counting: matches!(state, Some(VisitorState::Scheduled | VisitorState::Lobby))
-                && starts_at_ms > page.now_ms,
-            in_line: ahead.is_some(),
-            entering: matches!(state, Some(VisitorState::Called | VisitorState::Inside)),
-            missed: state == Some(VisitorState::Missed),
-            has_place: page.number.is_some() && !matches!(state, Some(VisitorState::Missed)) && open,
-            open,
-            json: self.json(page, copy),
-            css: &self.css,
-            js: &self.js,
+        let room = self.room(page.settings);
+        let key = Key::of(page);
+        let rendered = Block::of(page, key).render().and_then(|block| {
+            let halves = self.halves(&room, key, page.lang, block.len())?;
+            Ok(if page.gzip { halves.gzip(&block) } else { halves.identity(&block) })
+        });
+        let body = match rendered {
+            Ok(body) => body,
+            Err(error) => return Reply::problem(&Problem::internal(&error)),
         };
-        self.html(200, page.lang, template.render())
+        let reply = html(200, page.lang, &room.dress.csp, body);
+        if page.gzip { reply.with(header::CONTENT_ENCODING, "gzip") } else { reply }
+    }
+
+    /// The merchant's own HTML, for the frame of the waiting page. Its policy forbids everything but text, styles and
+    /// pictures that are part of it. `None` when the room has none.
+    pub fn custom(&self, settings: &RoomSettings) -> Option<Reply> {
+        let own = settings.theme.html.as_ref()?;
+        let body = format!("<!doctype html>\n<meta charset=\"utf-8\">\n<title>-</title>\n{own}");
+        let policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'";
+        let reply = Reply::new(200, "text/html; charset=utf-8", body)
+            .instead(header::CACHE_CONTROL, "public, max-age=60")
+            .with(header::CONTENT_SECURITY_POLICY, policy)
+            .with(header::REFERRER_POLICY, "no-referrer")
+            .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+            .with(header::X_DNS_PREFETCH_CONTROL, "off")
+            .with(HeaderName::from_static("x-robots-tag"), "noindex");
+        Some(reply)
     }
 
     /// "You left the line", with the way back.
@@ -190,64 +168,57 @@ impl Pages {
             retry: join_room.is_none(),
             css: &self.css,
         };
-        self.html(status, lang, template.render())
+        match template.render() {
+            Ok(body) => html(status, lang, &self.csp, body),
+            Err(error) => Reply::problem(&Problem::internal(&error)),
+        }
     }
 
-    fn html(&self, status: u16, lang: Lang, body: askama::Result<String>) -> Reply {
-        let body = match body {
-            Ok(body) => body,
-            Err(error) => return Reply::problem(&service_kit::problem::Problem::internal(&error)),
-        };
-        Reply::new(status, "text/html; charset=utf-8", body)
-            .with(header::CONTENT_SECURITY_POLICY, &self.csp)
-            .with(header::REFERRER_POLICY, "same-origin")
-            .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-            .with(header::CONTENT_LANGUAGE, lang.code())
-            .with(header::VARY, "Accept, Accept-Language, Cookie")
-            .with(HeaderName::from_static("x-robots-tag"), "noindex")
-    }
-
-    /// What the script needs, as JSON that cannot end the element it stands in.
-    fn json(&self, page: &Waiting<'_>, copy: &Copy) -> String {
-        let text = serde_json::json!({
-            "room": page.settings.room,
-            "state": page.status.map(|s| s.state),
-            "lang": page.lang.code(),
-            "now": page.now_ms,
-            "starts": page.status.map_or(page.settings.starts_at_ms, |s| s.starts_at_ms),
-            // Without a number the page reloads as soon as one can be taken.
-            "placed": page.number.is_some(),
-            "next": page.status.map_or(FIRST_POLL_MS, |s| s.next_poll_ms),
-            "t": {
-                "title": page.settings.title,
-                "turn": copy.called.heading,
-                "ahead": copy.ahead,
-                "eta": copy.eta,
-                "unknown": copy.eta_unknown,
-                "under": copy.eta_under_a_minute,
-                "upto": copy.eta_up_to,
-                "range": copy.eta_range,
-                "hours": copy.eta_hours,
-            },
+    /// The halves of a room for its present settings. Settings that are equal are the same version, whoever made them.
+    fn room(&self, settings: &Arc<RoomSettings>) -> Arc<RoomPages> {
+        if let Some(pages) = self.rooms.load().get(&settings.room)
+            && (Arc::ptr_eq(&pages.settings, settings) || pages.settings == *settings)
+        {
+            return pages.clone();
+        }
+        let fresh =
+            Arc::new(RoomPages { settings: settings.clone(), dress: Dress::of(settings), halves: ArcSwap::default() });
+        self.rooms.rcu(|rooms| {
+            let mut rooms = HashMap::clone(rooms);
+            rooms.insert(settings.room.clone(), fresh.clone());
+            rooms
         });
-        text.to_string().replace('<', "\\u003c")
+        fresh
+    }
+
+    /// From memory, or rendered now. Two requests at once may both render; one result stays.
+    fn halves(&self, room: &Arc<RoomPages>, key: Key, lang: Lang, block_bytes: usize) -> askama::Result<Arc<Spliced>> {
+        if let Some(found) = room.halves.load().get(&key) {
+            return Ok(found.clone());
+        }
+        let kept: usize = self.rooms.load().values().map(|r| r.halves.load().len()).sum();
+        if kept >= HALVES_MAX {
+            self.rooms.store(Arc::default());
+        }
+        let fresh = Arc::new(halves(&room.settings, &room.dress, key, lang, block_bytes)?);
+        room.halves.rcu(|halves| {
+            let mut halves = HashMap::clone(halves);
+            halves.insert(key, fresh.clone());
+            halves
+        });
+        Ok(fresh)
     }
 }
 
-/// Adds a query parameter to a target.
-fn with_parameter(target: &str, parameter: &str) -> String {
-    format!("{target}{}{parameter}", if target.contains('?') { '&' } else { '?' })
-}
-
-/// Drops indentation and whole-line comments: bytes that no browser needs.
-fn compact(text: &str) -> String {
-    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).collect::<Vec<_>>().join("\n")
-}
-
-/// `hh:mm:ss`, rounded up.
-fn countdown(ms: i64) -> String {
-    let s = u64::try_from(ms).unwrap_or(0).div_ceil(1_000);
-    format!("{:02}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60)
+/// A page with the headers that every page has.
+pub(crate) fn html(status: u16, lang: Lang, csp: &str, body: impl Into<bytes::Bytes>) -> Reply {
+    Reply::new(status, "text/html; charset=utf-8", body)
+        .with(header::CONTENT_SECURITY_POLICY, csp)
+        .with(header::REFERRER_POLICY, "same-origin")
+        .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+        .with(header::CONTENT_LANGUAGE, lang.code())
+        .with(header::VARY, "Accept, Accept-Language, Accept-Encoding, Cookie")
+        .with(HeaderName::from_static("x-robots-tag"), "noindex")
 }
 
 #[cfg(test)]

@@ -1,27 +1,32 @@
 //! An answer of the gate's own, free of Pingora until it is sent.
 
 use bytes::Bytes;
-use http::HeaderName;
 use http::header;
+use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use service_kit::problem::Problem;
+
+/// Nothing that a gate says is for a cache.
+const NO_STORE: &str = "no-store";
 
 /// Status, headers and a whole body.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    headers: Vec<(HeaderName, String)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// The body; not sent for `HEAD`.
     pub body: Bytes,
 }
 
 impl Reply {
     /// An answer that no cache may keep.
-    pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
-        let headers =
-            vec![(header::CONTENT_TYPE, content_type.to_owned()), (header::CACHE_CONTROL, "no-store".to_owned())];
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let headers = vec![
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE)),
+        ];
         Self { status, headers, body: body.into() }
     }
     /// JSON that no cache may keep.
@@ -34,7 +39,11 @@ impl Reply {
     }
     /// 204.
     pub fn empty() -> Self {
-        Self { status: 204, headers: vec![(header::CACHE_CONTROL, "no-store".to_owned())], body: Bytes::new() }
+        Self {
+            status: 204,
+            headers: vec![(header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE))],
+            body: Bytes::new(),
+        }
     }
     /// A problem document.
     pub fn problem(problem: &Problem) -> Self {
@@ -48,10 +57,10 @@ impl Reply {
             None => reply,
         }
     }
-    /// Adds a header.
+    /// Adds a header. A value that no header may have (a control character) is left out.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: &str) -> Self {
-        self.headers.push((name, value.to_owned()));
+        self.headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
         self
     }
     /// Puts a header in the place of one that is there.
@@ -63,12 +72,13 @@ impl Reply {
     /// Adds cookies.
     #[must_use]
     pub fn cookies(mut self, cookies: impl IntoIterator<Item = String>) -> Self {
-        self.headers.extend(cookies.into_iter().map(|c| (header::SET_COOKIE, c)));
+        let values = cookies.into_iter().filter_map(|c| HeaderValue::try_from(c).ok());
+        self.headers.extend(values.map(|value| (header::SET_COOKIE, value)));
         self
     }
     /// The first value of a header.
     pub fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.to_str().ok())
     }
 
     /// Sends it. `content-length` is always there, so the connection can be used again.
@@ -81,7 +91,7 @@ impl Reply {
             head.append_header(name, value)?;
         }
         if self.status != 204 {
-            head.insert_header(header::CONTENT_LENGTH, self.body.len().to_string())?;
+            head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()))?;
         }
         let no_body = head_only || self.status == 204 || self.body.is_empty();
         session.write_response_header(Box::new(head), no_body).await?;

@@ -2,24 +2,31 @@
 //! Requests only read here (one pointer each); [`crate::keeper`] writes.
 
 use crate::cookie::Names;
+use crate::health::Health;
+use crate::joiner::{JOINS_MAX, Wanted};
+use crate::people::People;
 use crate::presence::Presences;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use queue::board::{Board, Status};
-use queue::line::{Line, Presence};
+use queue::line::{JoinRequest, Joined, Line, Presence};
+use queue::pass::Pass;
 use queue::settings::RoomSettings;
 use queue::ticket::Ticket;
 use service_kit::clock::{monotonic, now_ms};
-use service_kit::ids::RoomId;
-use service_kit::redis::Redis;
+use service_kit::ids::{RoomId, VisitorId};
+use service_kit::redis::{Redis, StoreError};
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// A board older than this admits nobody.
 pub const STALE_AFTER: Duration = Duration::from_secs(3);
+/// Most passes of a room that wait to be told to a doubted store.
+const READMITS_MAX: usize = 65_536;
 /// Most heartbeats of a room that wait for the next batch.
 const BEATS_MAX: usize = 65_536;
 
@@ -76,32 +83,84 @@ pub struct Room {
     pub seen: ArcSwapOption<Seen>,
     /// What heartbeats said.
     pub presences: Presences,
+    /// What this gate remembers about its people.
+    pub people: People,
+    /// How the upstream does.
+    pub health: Health,
     /// Wakes the keeper of an idle room.
     pub wake: Notify,
-    beats: mpsc::Sender<u64>,
+    beats: mpsc::Sender<(u64, u64)>,
+    joins: mpsc::Sender<Wanted>,
+    readmits: mpsc::Sender<(u64, i64)>,
 }
 
-/// The end of a room's heartbeat buffer that its keeper empties.
-pub type Beats = mpsc::Receiver<u64>;
+/// The ends of a room's buffers that its keepers empty.
+#[derive(Debug)]
+pub struct Ends {
+    /// Heartbeats, number and place.
+    pub beats: mpsc::Receiver<(u64, u64)>,
+    /// Joins.
+    pub joins: mpsc::Receiver<Wanted>,
+    /// Passes seen while the store was doubted, number and end in ms.
+    pub readmits: mpsc::Receiver<(u64, i64)>,
+}
 
 impl Room {
     /// A room without a board yet.
-    pub fn new(settings: RoomSettings) -> (Arc<Self>, Beats) {
-        let (beats, receiver) = mpsc::channel(BEATS_MAX);
+    pub fn new(settings: RoomSettings) -> (Arc<Self>, Ends) {
+        let (beats, beats_end) = mpsc::channel(BEATS_MAX);
+        let (joins, joins_end) = mpsc::channel(JOINS_MAX);
+        let (readmits, readmits_end) = mpsc::channel(READMITS_MAX);
         let room = Self {
             id: settings.room.clone(),
             cookies: Names::of(&settings.room),
             settings: ArcSwap::from_pointee(settings),
             seen: ArcSwapOption::empty(),
             presences: Presences::default(),
+            people: People::default(),
+            health: Health::default(),
             wake: Notify::new(),
             beats,
+            joins,
+            readmits,
         };
-        (Arc::new(room), receiver)
+        (Arc::new(room), Ends { beats: beats_end, joins: joins_end, readmits: readmits_end })
     }
-    /// Notes that the holder of a number is there. False when the buffer is full: nothing is lost but one sign of life.
-    pub fn beat(&self, number: u64) -> bool {
-        self.beats.try_send(number).is_ok()
+    /// Notes that the holder of a ticket is there. False when the buffer is full: nothing is lost but one sign of life.
+    pub fn beat(&self, ticket: &Ticket) -> bool {
+        let place = match ticket.place {
+            0 => self.seen.load().as_ref().and_then(|seen| seen.board.place_of(ticket)).unwrap_or(0),
+            place => place,
+        };
+        self.beats.try_send((ticket.number, place)).is_ok()
+    }
+    /// What stands for a visitor in a draw.
+    pub fn leaf(&self, visitor: &VisitorId) -> [u8; 32] {
+        Sha256::digest(format!("floodgate entrant\n{visitor}")).into()
+    }
+    /// Asks for a number; the answer comes with the batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] when nobody answers, or too many wait already: then nothing was sent.
+    pub async fn join(&self, request: JoinRequest) -> Result<Joined, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.joins
+            .try_send(Wanted { request, reply })
+            .map_err(|_| StoreError::Unknown("too many people join at once".to_owned()))?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the room is gone".to_owned())))
+    }
+    /// Notes that a pass is in use, if the store may have forgotten it. False when the board says that it has ended.
+    pub fn in_use(&self, pass: &Pass) -> bool {
+        let seen = self.seen.load();
+        let Some(seen) = seen.as_ref() else { return true };
+        if seen.board.ended(pass.number) {
+            return false;
+        }
+        if seen.board.losses.lost_ms > 0 && seen.now_ms() < seen.board.losses.hold_until_ms {
+            // A full buffer costs one sign of life; the next request gives another.
+            let _ = self.readmits.try_send((pass.number, pass.expires_at_ms));
+        }
+        true
     }
     /// What a visitor is told, from memory only.
     pub fn view(&self, ticket: Option<&Ticket>) -> View {

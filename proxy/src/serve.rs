@@ -6,12 +6,19 @@
 use crate::assertion::Assertions;
 use crate::config::Config;
 use crate::desk::Desk;
+use crate::draws::keep_draws;
 use crate::gate::Gate;
+use crate::journal::Journal;
 use crate::keeper::keep_rooms;
 use crate::limits::Limits;
+use crate::mailer::Mail;
 use crate::metric::{self, Hot};
+use crate::newcomer::Door;
+use crate::operator;
 use crate::page::Pages;
 use crate::rooms::{Knowledge, Rooms};
+use crate::steering::Steering;
+use crate::streams::Streams;
 use crate::upstream::{Upstream, keep_resolved};
 use crate::visit::Visits;
 use anyhow::Context as _;
@@ -19,11 +26,16 @@ use async_trait::async_trait;
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use pingora::apps::HttpServerOptions;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use queue::drawing::Drawer;
+use rustix::process::{Resource, getrlimit};
 use service_kit::admin::{self, Ready};
+use service_kit::ids::VisitorId;
 use service_kit::keys::{KeyRing, KeysConfig};
+use service_kit::operator::Operators;
 use service_kit::redis::{Redis, RedisConfig, StoreError};
 use service_kit::shutdown::{Shutdown, Trigger, channel};
 use std::net::{SocketAddr, TcpListener};
@@ -37,6 +49,8 @@ const GRACE_S: u64 = 1;
 const RUNTIMES_S: u64 = 3;
 /// Requests per client connection, so that no connection lives for ever.
 const REQUESTS_PER_CONNECTION: u32 = 10_000;
+/// Time for requests to the admin port that are in flight at the end, in milliseconds.
+const ADMIN_DRAIN_MS: u64 = 500;
 /// Threads that talk to Redis and serve the admin port.
 const BACKGROUND_THREADS: usize = 2;
 
@@ -62,6 +76,7 @@ pub fn run_until(
     service_kit::install_crypto_providers();
     let table = cfg.validate()?;
     let ring = KeyRing::new(&keys)?;
+    let crawlers = crate::crawler::read(&cfg.crawler_networks)?;
     metric::describe();
     // Pingora panics in a thread of its own when it cannot bind; so try first, where it can be told.
     for (field, address) in [("gate.listen", cfg.listen), ("gate.admin_listen", cfg.admin_listen)] {
@@ -80,11 +95,26 @@ pub fn run_until(
             None
         }
     };
+    let mail = {
+        // Its connections live on the runtime that is entered here.
+        let _background = background.enter();
+        let mail = cfg.mail.as_ref().map(|mail| Mail::new(mail, &cfg.public_url, cfg.public_host()));
+        mail.transpose()?.map(Arc::new)
+    };
+    let open_files_max = getrlimit(Resource::Nofile).current;
     let assertions = Assertions::new(&ring, &cfg.public_url)?;
+    let operators = Arc::new(Operators::new(&cfg.operators)?);
+    let journal = match &cfg.journal_dir {
+        Some(dir) => Journal::open(dir, &cfg.listen.to_string())?,
+        None => Journal::off(),
+    };
     let desk = Arc::new(Desk {
         rooms: Arc::new(Rooms::default()),
-        visits: Visits::new(&ring),
+        visits: Visits::new(&ring, journal.clone()),
+        door: Door::new(&ring, crawlers),
         limits: Arc::new(Limits::new(&cfg.limits)),
+        streams: Streams::new(&cfg.limits, open_files_max),
+        mail,
         pages: Pages::new(),
         jwks: assertions.jwks().to_owned().into(),
         cookie_secure: cfg.cookie_secure,
@@ -94,15 +124,25 @@ pub fn run_until(
     let upstreams = Arc::new(cfg.upstreams.iter().map(Upstream::new).collect::<Vec<_>>());
     let (trigger, shutdown) = channel();
     gauge!(metric::LIMITED_ADDRESSES_LIMIT).set(cfg.limits.addresses_max as f64);
-    background.spawn(keep_rooms(desk.rooms.clone(), cfg.rooms.clone(), redis, first, shutdown.clone()));
+    let steering = Steering::new(cfg.rooms.clone(), journal.clone());
+    background.spawn(keep_rooms(desk.rooms.clone(), steering, journal.clone(), redis, first, shutdown.clone()));
+    let beacon_key = cfg.beacon.as_ref().map(|beacon| beacon.public_key);
+    let drawer = Arc::new(Drawer { ring: ring.clone(), gate: VisitorId::new(), beacon_key });
+    background.spawn(keep_draws(desk.rooms.clone(), drawer, cfg.beacon.clone(), shutdown.clone()));
     background.spawn(keep_resolved(upstreams.clone(), shutdown.clone()));
+    background.spawn(desk.streams.clone().watch(desk.rooms.clone(), shutdown.clone()));
+    if let Some(mail) = &desk.mail {
+        background.spawn(mail.clone().keep(desk.rooms.clone(), shutdown.clone()));
+    }
     background.spawn(sweep_limits(desk.limits.clone(), shutdown.clone()));
-    background.spawn(serve_admin(cfg.admin_listen, metrics, desk.rooms.clone(), shutdown.clone()));
+    let steer = operator::Desk { rooms: desk.rooms.clone(), fixed: Arc::new(cfg.rooms.clone()), operators };
+    background.spawn(serve_admin(cfg.admin_listen, metrics, steer, shutdown.clone()));
 
     let gate = Gate { desk, table, upstreams, trusted_proxies: cfg.trusted_proxies, assertions };
     tracing::info!(listen = %cfg.listen, admin = %cfg.admin_listen, threads = cfg.threads, "gate starts");
     serve(gate, &cfg, End { trigger, stop });
     background.shutdown_timeout(Duration::from_secs(1));
+    journal.close();
     tracing::info!("gate ended");
     Ok(())
 }
@@ -124,7 +164,8 @@ fn serve(gate: Gate, cfg: &Config, end: End) {
     options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
     let mut service =
         ProxyServiceBuilder::new(&server.configuration, gate).name("gate").server_options(options).build();
-    service.add_tcp(&cfg.listen.to_string());
+    // No read buffer (64 KiB per connection by default): heads and bodies are read into buffers of their own anyway.
+    service.add_listener(ListenerConfig::tcp(cfg.listen.to_string()).l4_buffer(L4BufferSettings::default().read(0)));
     server.add_service(service);
     server.run(RunArgs { shutdown_signal: Box::new(end) });
 }
@@ -167,7 +208,8 @@ async fn sweep_limits(limits: Arc<Limits>, stop: Shutdown) {
     }
 }
 
-async fn serve_admin(listen: SocketAddr, metrics: PrometheusHandle, rooms: Arc<Rooms>, stop: Shutdown) {
+async fn serve_admin(listen: SocketAddr, metrics: PrometheusHandle, steer: operator::Desk, stop: Shutdown) {
+    let rooms = steer.rooms.clone();
     let ready: Ready = Arc::new(move || {
         let knowledge = rooms.knowledge();
         Box::pin(async move {
@@ -177,7 +219,8 @@ async fn serve_admin(listen: SocketAddr, metrics: PrometheusHandle, rooms: Arc<R
             }
         })
     });
-    if let Err(error) = admin::serve(listen, metrics, ready, stop).await {
+    let routes = admin::router(metrics, ready).merge(operator::router(steer));
+    if let Err(error) = service_kit::http::serve(listen, routes, stop, ADMIN_DRAIN_MS).await {
         tracing::error!(%error, "the admin port ended");
     }
 }

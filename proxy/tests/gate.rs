@@ -25,6 +25,18 @@ fn cookie_of(response: &reqwest::Response, prefix: &str) -> Option<String> {
         .find(|c| c.starts_with(prefix))
 }
 
+/// A pass for number 7 that lasts a minute.
+fn pass_7(world: &World) -> Pass {
+    Pass {
+        room: world.room.clone(),
+        visitor: VisitorId::new(),
+        number: 7,
+        browser: 0,
+        issued_ms: now_ms(),
+        expires_at_ms: now_ms() + 60_000,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn join_status_claim_forward() {
     let world = World::start(|_| {}).await;
@@ -83,7 +95,7 @@ async fn join_status_claim_forward() {
     for hit in &log {
         assert_eq!(hit.body, "quantity=1");
         assert_eq!(hit.all("floodgate-room"), [world.room.as_str()]);
-        assert_eq!(hit.all("floodgate-lease"), [body["status"]["place"].to_string()]);
+        assert_eq!(hit.all("floodgate-lease"), [body["status"]["number"].to_string()]);
         assert_eq!(hit.all("floodgate-client-ip"), ["127.0.0.1"]);
         assert_eq!(hit.all("floodgate-visitor").len(), 1);
         assert_eq!(hit.all("traceparent").len(), 1);
@@ -156,7 +168,7 @@ async fn the_page_in_a_paused_room() {
     // The link that stops the refresh works, and the place stays the same.
     let href = body.split_once("<noscript><p>").unwrap().1.split_once("href=\"").unwrap().1.split_once('"').unwrap().0;
     let stopped = http
-        .get(format!("{}{}", world.base, href.replace("&#38;", "&")))
+        .get(format!("{}{href}", world.buy_url()))
         .header(ACCEPT, HTML)
         .header(COOKIE, &ticket)
         .send()
@@ -363,22 +375,26 @@ async fn forged_expired_and_foreign_tokens_open_nothing() {
         room: room.clone(),
         visitor: VisitorId::new(),
         number: 1,
+        browser: 0,
+        issued_ms: now_ms(),
         expires_at_ms: now_ms() + ms,
     };
-    let good = passes.issue(&pass(&world.room, 60_000), now_ms()).unwrap();
+    let good = passes.issue(&pass(&world.room, 60_000)).unwrap();
     let inside = http.get(world.buy_url()).header("floodgate-pass", &good).send().await.unwrap();
     assert_eq!(inside.status(), 200, "a good pass works");
     let ticket = |room: &service_kit::ids::RoomId| Ticket {
         room: room.clone(),
         number: 1,
+        place: 8,
         visitor: VisitorId::new(),
         joined_ms: now_ms(),
-        promise_ms: 0,
+        promise_low_ms: 0,
+        promise_high_ms: 0,
     };
     let mut bad = vec![
-        passes.issue(&pass(&world.room, -1_000), now_ms()).unwrap(),
-        passes.issue(&pass(&other, 60_000), now_ms()).unwrap(),
-        PassSigner::new(&stranger).issue(&pass(&world.room, 60_000), now_ms()).unwrap(),
+        passes.issue(&pass(&world.room, -1_000)).unwrap(),
+        passes.issue(&pass(&other, 60_000)).unwrap(),
+        PassSigner::new(&stranger).issue(&pass(&world.room, 60_000)).unwrap(),
         tickets.issue(&ticket(&world.room)),
         "eyJhbGciOiJub25lIiwidHlwIjoicGFzcytqd3QiLCJraWQiOiJrMSJ9.eyJhdWQiOiJ4In0.".into(),
         "x".repeat(2_000),
@@ -417,9 +433,8 @@ async fn identity_headers_come_from_the_gate_only() {
     let world = World::start(|_| {}).await;
     let injected = "Floodgate-Visitor: evil\r\nfloodgate-visitor: evil2\r\nFloodgate_Visitor: evil3\r\nFLOODGATE-ROOM: evil\r\nFloodgate-Lease: 1\r\nFloodgate-Lease: 2\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Forwarded-Host: evil\r\nFloodgate-Client-Ip: 6.6.6.6\r\nfloodgate.pass: evil\r\n";
     world.raw(&request("GET", b"/open/x", injected));
-    let pass =
-        Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
-    let token = PassSigner::new(&world.ring()).issue(&pass, now_ms()).unwrap();
+    let pass = pass_7(&world);
+    let token = PassSigner::new(&world.ring()).issue(&pass).unwrap();
     let nominated = format!(
         "{injected}Floodgate-Pass: {token}\r\nConnection: floodgate-visitor, floodgate-room, floodgate-lease, floodgate-client-ip, traceparent\r\n"
     );
@@ -453,9 +468,11 @@ async fn twenty_thousand_polls_while_five_thousand_wait_do_not_touch_redis() {
         let ticket = Ticket {
             room: world.room.clone(),
             number: joined.number,
+            place: joined.place,
             visitor,
             joined_ms: joined.joined_ms,
-            promise_ms: 0,
+            promise_low_ms: 0,
+            promise_high_ms: 0,
         };
         waiting.push(tickets.issue(&ticket));
     }
@@ -485,9 +502,8 @@ async fn twenty_thousand_polls_while_five_thousand_wait_do_not_touch_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_upstream_gets_an_assertion_and_not_the_pass() {
     let world = World::start_with(|_| {}, |config| config["upstreams"][0]["foreign"] = true.into()).await;
-    let pass =
-        Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
-    let token = PassSigner::new(&world.ring()).issue(&pass, now_ms()).unwrap();
+    let pass = pass_7(&world);
+    let token = PassSigner::new(&world.ring()).issue(&pass).unwrap();
     let http = client();
     let forged = http.get(world.buy_url()).header("floodgate-pass", &token).header("floodgate-assertion", "forged");
     assert_eq!(forged.send().await.unwrap().status(), 200);
@@ -583,16 +599,15 @@ async fn events_pass_through_unbuffered() {
 async fn redis_away_admits_nobody_and_keeps_passes() {
     let mut world = World::start(|_| {}).await;
     let http = client();
-    let pass =
-        Pass { room: world.room.clone(), visitor: VisitorId::new(), number: 7, expires_at_ms: now_ms() + 60_000 };
-    let token = PassSigner::new(&world.ring()).issue(&pass, now_ms()).unwrap();
+    let pass = pass_7(&world);
+    let token = PassSigner::new(&world.ring()).issue(&pass).unwrap();
     world.kill_redis().await;
     tokio::time::sleep(Duration::from_millis(3_500)).await;
     let status: Value = http.get(world.room_url("status")).send().await.unwrap().json().await.unwrap();
     assert_eq!(status["degraded"], true);
     let page = http.get(world.buy_url()).header(ACCEPT, HTML).header("accept-language", "en").send().await.unwrap();
     assert_eq!(page.status(), 200);
-    assert!(page.text().await.unwrap().contains("connection to the store is lost"));
+    assert!(page.text().await.unwrap().contains("Connection lost"));
     assert_eq!(http.post(world.room_url("tickets")).send().await.unwrap().status(), 503);
     assert_eq!(http.get(format!("{}/readyz", world.admin)).send().await.unwrap().status(), 503);
     let unknown = format!("{}/deals/{}/buy", world.base, service_kit::ids::DealId::new());
@@ -660,10 +675,10 @@ async fn another_site_cannot_take_a_place_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_per_address_answer_in_the_callers_way() {
-    let few = |config: &mut Value| config["limits"]["joins_per_s"] = 1.into();
     let fewer = |config: &mut Value| {
-        few(config);
-        config["limits"]["joins_burst"] = 2.into();
+        for (name, most) in [("joins_per_s", 1), ("joins_burst", 1), ("joins_hard_per_s", 1), ("joins_hard_burst", 2)] {
+            config["limits"][name] = most.into();
+        }
     };
     let world = World::start_with(|_| {}, fewer).await;
     let join = || client().post(world.room_url("tickets")).header("x-forwarded-for", "9.9.9.9").send();

@@ -5,8 +5,20 @@ use service_kit::ids::RoomId;
 
 /// Settings of all rooms: HASH room → JSON.
 pub const SETTINGS: &str = "fg:{rooms}:settings";
-/// Counts every change of [`SETTINGS`].
+/// Counts every change of [`SETTINGS`] and [`OVERRIDES`].
 pub const SETTINGS_VERSION: &str = "fg:{rooms}:version";
+/// What operators said about rooms: HASH room → record; counted by [`SETTINGS_VERSION`] too.
+pub const OVERRIDES: &str = "fg:{rooms}:overrides";
+
+/// LIST of what operators did with a room; beside the list of rooms, because both change in one script.
+pub fn room_log_key(room: &RoomId) -> String {
+    format!("fg:{{rooms}}:log:{room}")
+}
+
+/// HASH of the operation ids in that log.
+pub fn operations_key(room: &RoomId) -> String {
+    format!("fg:{{rooms}}:operations:{room}")
+}
 
 /// The keys of one room and of the deal behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +45,12 @@ impl RoomKeys {
         room;
         /// ZSET number → place: who waits.
         line;
-        /// ZSET number → last heartbeat in ms, of those in line.
+        /// ZSET number → number: who waits for a draw.
+        lobby;
+        /// STRING of 32-bit big-endian seconds: the last heartbeat of number `n` at offset `4 n`.
         seen;
+        /// STRING of leaves in hexadecimal: the entrant with number `n` of a draw at offset `64 (n − 1)`.
+        entrants;
         /// ZSET number → place: skipped or timed out; back in line with the next heartbeat.
         silent;
         /// ZSET number → claim deadline in ms.
@@ -43,8 +59,14 @@ impl RoomKeys {
         inside;
         /// ZSET number → end of the lease in ms: claimed, has a hold.
         buying;
-        /// HASH join key → `number:joined_ms:visitor`.
+        /// HASH number → when it was claimed, in ms, of those inside or buying.
+        entered;
+        /// ZSET number → end of the pass in ms, of leases that ended before their pass.
+        ended;
+        /// HASH join key → `number:place:joined_ms:visitor`, and `~gate` → the last batch of that gate.
         joins;
+        /// HASH code → how many people used it.
+        codes;
         /// ZSET number → when it left, in ms.
         left;
         /// HASH number → calls missed so far.
@@ -61,6 +83,14 @@ impl RoomKeys {
         bought;
         /// HASH operation id → reply.
         ops;
+        /// ZSET number → place: who wants a letter when the turn is near.
+        mail;
+        /// HASH number → mark, tries, language and address of that letter.
+        mailto;
+        /// ZSET number → end of the lease in ms: letters under way.
+        mailing;
+        /// SET of numbers whose letter was sent or is not wanted any more.
+        mailed;
     }
 }
 

@@ -1,22 +1,25 @@
-//! The line: the one door to a room's Redis keys. Every function is one script (a tick is two, and more when very
+//! (long: one function per script) The line: the one door to a room's Redis keys. Every function is one script (a tick is two, and more when very
 //! many are called at once); the rules are in [`crate::admission`], the details in `scripts/*.lua`.
 //!
 //! Every call may be repeated after [`StoreError::Unknown`]: a join by its key, a claim, a leave and a beat by their
 //! numbers, a tick by its version.
 
-use crate::admission::{LimitReason, decide};
+use crate::admission::{Health, LimitReason, decide};
 use crate::board::Board;
-use crate::floor::Floors;
 use crate::keys::RoomKeys;
+use crate::lane;
+use crate::memory::Memory;
 use crate::metric;
 use crate::reply;
-use crate::settings::RoomSettings;
-use crate::ticket::NUMBER_MAX;
+use crate::settings::{Mode, RoomSettings};
+use crate::ticket::{NUMBER_MAX, PLACE_MAX};
+use crate::trust::{Doubt, Remembered, doubts};
 use serde::Serialize;
 use service_kit::ids::VisitorId;
 use service_kit::redis::{Redis, Script, StoreError};
 use service_kit::script;
 use std::sync::Arc;
+use std::time::Instant;
 
 script!(
     /// Gives a newcomer the next number.
@@ -55,6 +58,30 @@ script!(
     "scripts/leave.lua"
 );
 script!(
+    /// Carries a lease on.
+    RENEW,
+    "renew",
+    "scripts/renew.lua"
+);
+script!(
+    /// Ends a lease and its pass.
+    END,
+    "end",
+    "scripts/end.lua"
+);
+script!(
+    /// Writes down a doubt.
+    HOLD,
+    "hold",
+    "scripts/hold.lua"
+);
+script!(
+    /// Tells passes to a store that lost them.
+    READMIT,
+    "readmit",
+    "scripts/readmit.lua"
+);
+script!(
     /// Reads the board.
     BOARD,
     "board",
@@ -63,6 +90,8 @@ script!(
 
 /// Most people in one line.
 pub const WAITING_MAX: u64 = 5_000_000;
+/// Most people in one script of joins.
+pub const JOIN_PEOPLE_MAX: usize = 64;
 /// Most numbers in one script of heartbeats; [`Line::beat`] splits longer lists.
 pub const BEAT_NUMBERS_MAX: usize = 500;
 /// Longest join key, in bytes.
@@ -88,22 +117,61 @@ const BOARD_RUNGS_MAX: u64 = 1_024;
 
 /// Code of [`StoreError::Refused`] when the line is full.
 pub const REFUSED_FULL: &str = "FULL";
+/// Code of [`StoreError::Refused`] when a code was used as often as it may be.
+pub const REFUSED_USED: &str = "USED";
 /// Code of [`StoreError::Refused`] for a join before the lobby opens.
 pub const REFUSED_SCHEDULED: &str = "SCHEDULED";
 /// Code of [`StoreError::Refused`] for a join after the end.
 pub const REFUSED_CLOSED: &str = "CLOSED";
 /// Code of [`StoreError::Refused`] for a join key that is empty, too long or not visible ASCII.
 pub const REFUSED_KEY: &str = "KEY";
-/// Code of [`StoreError::Refused`] for a number outside 1 to 2^53 − 1.
+/// Code of [`StoreError::Refused`] for a number outside 1 to 2^27 − 1.
 pub const REFUSED_NUMBER: &str = "NUMBER";
 
 /// The lines of all rooms in one Redis. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Line {
     redis: Redis,
-    floors: Floors,
+    memory: Memory,
     /// 0 = the store's own clock.
     clock_ms: i64,
+    /// A clock that nobody sets; `None` = this machine's monotonic one.
+    steady_ms: Option<i64>,
+    started: Instant,
+}
+
+/// Somebody who wants a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// To whom the number will belong.
+    pub visitor: VisitorId,
+    /// The same key always gets the same number: 1 to 128 visible ASCII characters, not beginning with `~`.
+    pub key: Option<String>,
+    /// The lane, see [`crate::lane`].
+    pub lane: u8,
+    /// The code that opened it.
+    pub code: Option<CodeUse>,
+    /// What stands for this person in a draw: 32 bytes.
+    pub leaf: Option<[u8; 32]>,
+}
+
+/// One use of a code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeUse {
+    /// What it is counted by: 1 to 64 visible ASCII characters.
+    pub id: String,
+    /// How many people may use it; `None` = any number.
+    pub uses_max: Option<u32>,
+}
+
+/// The name of one batch of joins: a gate numbers them upwards, sends one at a time per room, and repeats it until it
+/// is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchId {
+    /// The gate's process, made anew at each start.
+    pub gate: VisitorId,
+    /// Rising from 1; 0 = everybody in it has a key.
+    pub number: u64,
 }
 
 /// The answer to a join.
@@ -111,6 +179,8 @@ pub struct Line {
 pub struct Joined {
     /// The number.
     pub number: u64,
+    /// The place; 0 = the draw will tell.
+    pub place: u64,
     /// When it was given, by the store's clock.
     pub joined_ms: i64,
     /// False when this join key had a number already.
@@ -174,21 +244,151 @@ pub enum Presence {
 impl Line {
     /// The lines in this Redis.
     pub fn new(redis: Redis) -> Self {
-        Self { redis, floors: Floors::default(), clock_ms: 0 }
+        Self {
+            redis,
+            memory: Memory::default(),
+            clock_ms: 0,
+            steady_ms: None,
+            started: service_kit::clock::monotonic(),
+        }
     }
 
     /// The same lines with the store's clock standing at `now_ms` (> 0): for tests and rehearsals, which move time.
     #[must_use]
     pub fn at(&self, now_ms: i64) -> Self {
-        Self { clock_ms: now_ms, ..self.clone() }
+        self.at_stepped(now_ms, now_ms)
     }
 
-    /// Gives `visitor` the next number, or the one that `join_key` got before. `now_ms` (the caller's clock) only
-    /// decides whether the room takes numbers; order and deadlines come from the store.
+    /// As [`Line::at`], while a clock that nobody sets stands at `steady_ms`: for tests that step the store's clock.
+    #[must_use]
+    pub fn at_stepped(&self, now_ms: i64, steady_ms: i64) -> Self {
+        Self { clock_ms: now_ms, steady_ms: Some(steady_ms), ..self.clone() }
+    }
+
+    /// The same lines behind another connection: what this process remembers stays.
+    #[must_use]
+    pub fn on(&self, redis: Redis) -> Self {
+        Self { redis, ..self.clone() }
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.steady_ms.unwrap_or_else(|| i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Gives each of at most [`JOIN_PEOPLE_MAX`] people the next number, or the one that the join key got before, in
+    /// one script. `now_ms` (the room's clock) only decides whether the room takes numbers; order and deadlines come
+    /// from the store.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] with [`REFUSED_FULL`], [`REFUSED_SCHEDULED`], [`REFUSED_CLOSED`] or [`REFUSED_KEY`];
-    /// otherwise see [`StoreError`].
+    /// Per person [`StoreError::Refused`] with [`REFUSED_FULL`], [`REFUSED_USED`] or [`REFUSED_KEY`]; for all of them
+    /// [`REFUSED_SCHEDULED`], [`REFUSED_CLOSED`], and see [`StoreError`]. After [`StoreError::Unknown`] send the same
+    /// batch again.
+    pub async fn join_batch(
+        &self,
+        settings: &RoomSettings,
+        batch: &BatchId,
+        people: &[JoinRequest],
+        now_ms: i64,
+    ) -> Result<Vec<Result<Joined, StoreError>>, StoreError> {
+        if settings.closed || now_ms >= settings.ends_at_ms {
+            metric::joined(&settings.room, "rejected_closed", people.len());
+            return Err(refused(REFUSED_CLOSED, "the room is closed"));
+        }
+        if now_ms < settings.lobby_opens_at_ms {
+            metric::joined(&settings.room, "rejected_closed", people.len());
+            return Err(refused(REFUSED_SCHEDULED, "the lobby is not open yet"));
+        }
+        if people.is_empty() || people.len() > JOIN_PEOPLE_MAX {
+            return Err(refused(REFUSED_KEY, "a batch is 1 to 64 people"));
+        }
+        let good: Vec<bool> = people.iter().map(JoinRequest::is_well_formed).collect();
+        let sent: Vec<&JoinRequest> = people.iter().zip(&good).filter(|(_, good)| **good).map(|(p, _)| p).collect();
+        let mut replies =
+            if sent.is_empty() { Vec::new() } else { self.send_joins(settings, batch, &sent, now_ms).await? }
+                .into_iter();
+        let bad = || Err(refused(REFUSED_KEY, "a join key is 1 to 128 visible ASCII characters"));
+        Ok(good.iter().map(|good| if *good { replies.next().unwrap_or_else(bad) } else { bad() }).collect())
+    }
+
+    async fn send_joins(
+        &self,
+        settings: &RoomSettings,
+        batch: &BatchId,
+        people: &[&JoinRequest],
+        now_ms: i64,
+    ) -> Result<Vec<Result<Joined, StoreError>>, StoreError> {
+        let open = !settings.paused && now_ms >= settings.starts_at_ms;
+        let draw = settings.mode == Mode::Draw;
+        let memory = self.memory.of(&settings.room);
+        let keys = RoomKeys::new(&settings.room);
+        let mut args = vec![
+            self.clock_ms.to_string(),
+            WAITING_MAX.to_string(),
+            settings.claim_window_ms.to_string(),
+            if open { SPARE_AGE_MAX_MS } else { 0 }.to_string(),
+            u8::from(settings.stock_aware).to_string(),
+            memory.next().to_string(),
+            memory.place().to_string(),
+            REBUILD_GAP.to_string(),
+            REBUILD_HOLD_MS.to_string(),
+            if draw { settings.starts_at_ms.max(1) } else { 0 }.to_string(),
+            batch.gate.to_string(),
+            batch.number.to_string(),
+        ];
+        for person in people {
+            let (code, uses_max) = person.code.as_ref().map_or(("", 0), |c| (c.id.as_str(), c.uses_max.unwrap_or(0)));
+            args.extend([
+                person.key.clone().unwrap_or_default(),
+                person.visitor.to_string(),
+                person.lane.to_string(),
+                if draw { 0 } else { lane::cost(&settings.lanes, person.lane) }.to_string(),
+                code.to_owned(),
+                uses_max.to_string(),
+                person.leaf.filter(|_| draw).map(|leaf| hex(&leaf)).unwrap_or_default(),
+            ]);
+        }
+        let keys = [
+            keys.room(),
+            keys.line(),
+            keys.lobby(),
+            keys.seen(),
+            keys.called(),
+            keys.joins(),
+            keys.codes(),
+            keys.entrants(),
+            keys.stock(),
+        ];
+        let reply = self.redis.run(&JOIN, &keys, &args).await?;
+        let mut answers = Vec::with_capacity(people.len());
+        for answer in reply.list()? {
+            answers.push(match reply::joined(answer)? {
+                Ok(joined) => {
+                    memory.raise(joined.number.saturating_add(1), joined.place);
+                    Ok(joined)
+                }
+                Err(word) if word == REFUSED_USED => {
+                    Err(refused(REFUSED_USED, "the code was used as often as it may be"))
+                }
+                Err(word) => Err(refused(&word, "the line has no room for more people")),
+            });
+        }
+        if answers.len() != people.len() {
+            return Err(StoreError::Shape("one answer per person was expected"));
+        }
+        let new = answers.iter().flatten().filter(|j| j.created).count();
+        metric::joined(&settings.room, "new", new);
+        metric::joined(&settings.room, "existing", answers.iter().flatten().count() - new);
+        let directs = answers.iter().flatten().filter(|j| j.created && j.called_until_ms.is_some()).count();
+        if directs > 0 {
+            metric::admitted(&settings.room, u64::try_from(directs).unwrap_or(0));
+        }
+        Ok(answers)
+    }
+
+    /// One newcomer with a key, in the main lane: a batch of its own.
+    ///
+    /// # Errors
+    /// As [`Line::join_batch`].
     pub async fn join(
         &self,
         settings: &RoomSettings,
@@ -196,62 +396,85 @@ impl Line {
         join_key: &str,
         now_ms: i64,
     ) -> Result<Joined, StoreError> {
-        if settings.closed || now_ms >= settings.ends_at_ms {
-            metric::joined(&settings.room, "rejected_closed");
-            return Err(refused(REFUSED_CLOSED, "the room is closed"));
-        }
-        if now_ms < settings.lobby_opens_at_ms {
-            metric::joined(&settings.room, "rejected_closed");
-            return Err(refused(REFUSED_SCHEDULED, "the lobby is not open yet"));
-        }
-        if !(1..=JOIN_KEY_BYTES_MAX).contains(&join_key.len()) || !join_key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(refused(REFUSED_KEY, "a join key is 1 to 128 visible ASCII characters"));
-        }
-        let open = !settings.paused && now_ms >= settings.starts_at_ms;
-        let keys = RoomKeys::new(&settings.room);
-        let args = vec![
-            self.clock_ms.to_string(),
-            WAITING_MAX.to_string(),
-            settings.claim_window_ms.to_string(),
-            if open { SPARE_AGE_MAX_MS } else { 0 }.to_string(),
-            u8::from(settings.stock_aware).to_string(),
-            self.floors.get(&settings.room).to_string(),
-            REBUILD_GAP.to_string(),
-            REBUILD_HOLD_MS.to_string(),
-            join_key.to_owned(),
-            visitor.to_string(),
-        ];
-        let keys = [keys.room(), keys.line(), keys.seen(), keys.called(), keys.joins(), keys.stock()];
-        let joined = reply::joined(&self.redis.run(&JOIN, &keys, &args).await?)?;
-        self.floors.raise(&settings.room, joined.number.saturating_add(1));
-        metric::joined(&settings.room, if joined.created { "new" } else { "existing" });
-        if joined.created && joined.called_until_ms.is_some() {
-            metric::admitted(&settings.room, 1);
-        }
-        Ok(joined)
+        let person =
+            JoinRequest { visitor: visitor.clone(), key: Some(join_key.to_owned()), lane: 0, code: None, leaf: None };
+        let batch = BatchId { gate: visitor.clone(), number: 0 };
+        let mut answers = self.join_batch(settings, &batch, &[person], now_ms).await?;
+        answers.pop().unwrap_or(Err(StoreError::Shape("one answer per person was expected")))
     }
 
     /// Sweeps what expired and calls the next people: snapshot → [`decide`] → call. Any number of gates may run it at
-    /// any time; a tick that another one overtook does nothing.
+    /// any time; a tick that another one overtook does nothing. A store that is doubted is put on hold instead.
     ///
     /// # Errors
     /// See [`StoreError`]. After [`StoreError::Unknown`] simply tick again.
     pub async fn tick(&self, settings: &RoomSettings) -> Result<Tick, StoreError> {
+        self.tick_knowing(settings, Health::Unknown).await
+    }
+
+    /// As [`Line::tick`], by a gate that sees how the upstream does.
+    ///
+    /// # Errors
+    /// As [`Line::tick`].
+    pub async fn tick_knowing(&self, settings: &RoomSettings, health: Health) -> Result<Tick, StoreError> {
         let started = service_kit::clock::monotonic();
         let keys = RoomKeys::new(&settings.room);
-        let seen = [keys.room(), keys.line(), keys.silent(), keys.called(), keys.inside(), keys.buying(), keys.stock()];
-        let snapshot = reply::snapshot(&self.redis.run(&SNAPSHOT, &seen, &[self.clock_ms.to_string()]).await?)?;
-        let decision = decide(settings, &snapshot);
-        let touched = all_keys(&keys);
+        let seen = [
+            keys.room(),
+            keys.line(),
+            keys.lobby(),
+            keys.silent(),
+            keys.called(),
+            keys.inside(),
+            keys.buying(),
+            keys.stock(),
+        ];
+        let memory = self.memory.of(&settings.room);
+        // Before the snapshot is taken: what is learnt while it is on its way must not count against it.
+        let (next, trusted_ms) = (memory.next(), memory.trusted_ms());
+        let generation = memory.generation().map(|g| g.to_string()).unwrap_or_default();
+        let reply = self.redis.run(&SNAPSHOT, &seen, &[self.clock_ms.to_string()]).await?;
+        let (snapshot, witness) = reply::snapshot(&reply, settings)?;
+        let expected_ms = memory.expected_ms(self.steady_ms());
+        let remembered = Remembered { generation, expected_ms, trusted_ms, next };
+        let found = doubts(&witness, &remembered);
         let mut tick = Tick {
             calls: 0,
             skips: 0,
             claims_missed: 0,
-            reason: decision.reason,
+            reason: LimitReason::Store,
             raced: false,
             now_ms: snapshot.now_ms,
         };
-        let (mut version, mut directs) = (snapshot.version, snapshot.directs);
+        let is_new = witness.generation.is_empty() || witness.known_run_id.is_empty();
+        if !found.is_empty() || is_new {
+            tick.raced = !self.write_doubt(settings, snapshot.version, &witness.run_id, &found).await?;
+            if !found.is_empty() || tick.raced {
+                return Ok(tick);
+            }
+        }
+        memory.set_clock(snapshot.now_ms, self.steady_ms());
+        memory.raise(witness.next, 0);
+        if !is_new {
+            memory.set_generation(&witness.generation);
+        }
+        let decision = decide(settings, &snapshot, health);
+        tick.reason = decision.reason;
+        let touched = [
+            keys.room(),
+            keys.line(),
+            keys.seen(),
+            keys.silent(),
+            keys.called(),
+            keys.inside(),
+            keys.buying(),
+            keys.missed(),
+            keys.returned(),
+            keys.left(),
+            keys.entered(),
+            keys.ended(),
+        ];
+        let (mut version, mut directs) = (snapshot.version + i64::from(is_new), snapshot.directs);
         let mut todo = decision.calls.saturating_add(decision.spare);
         for _ in 0..RUNS_MAX {
             let args = [
@@ -267,62 +490,154 @@ impl Line {
                 SWEEP_MAX.to_string(),
                 LEFT_KEPT_MS.to_string(),
                 decision.reason.label().to_owned(),
+                decision.throttle.milli.to_string(),
+                decision.throttle.changed_ms.max(0).to_string(),
+                decision.throttle.bad_ms.max(0).to_string(),
             ];
             let Some(run) = reply::called(&self.redis.run(&CALL, &touched, &args).await?)? else {
                 tick.raced = true;
                 break;
             };
             metric::called(&settings.room, &run);
-            tick.calls = tick.calls.saturating_add(run.calls);
-            tick.skips = tick.skips.saturating_add(run.skips);
-            tick.claims_missed = tick.claims_missed.saturating_add(run.claims_missed);
-            (version, directs, todo) = (run.version, run.directs, run.rest);
-            if todo == 0 {
+            tick.calls += run.calls;
+            tick.skips += run.skips;
+            tick.claims_missed += run.claims_missed;
+            if run.rest == 0 {
                 break;
             }
+            (version, directs, todo) = (run.version, run.directs, run.rest);
         }
         metric::tick_took(started.elapsed());
         Ok(tick)
     }
 
-    /// One snapshot of the room for everybody who waits.
+    /// Puts the room on hold for every doubt; without one only notes which server it is. False when somebody was faster.
+    async fn write_doubt(
+        &self,
+        settings: &RoomSettings,
+        version: i64,
+        run_id: &str,
+        found: &[Doubt],
+    ) -> Result<bool, StoreError> {
+        let keys = RoomKeys::new(&settings.room);
+        let by_ms = found.iter().find_map(|d| if let Doubt::Clock { by_ms } = d { Some(*by_ms) } else { None });
+        let memory = self.memory.of(&settings.room);
+        let why = found.first().map_or("new", |d| d.label());
+        let args = [
+            self.clock_ms.to_string(),
+            version.to_string(),
+            if found.is_empty() { 0 } else { REBUILD_HOLD_MS }.to_string(),
+            memory.next().to_string(),
+            memory.place().to_string(),
+            REBUILD_GAP.to_string(),
+            by_ms.unwrap_or(0).to_string(),
+            if run_id.is_empty() { "unknown" } else { run_id }.to_owned(),
+            VisitorId::new().to_string(),
+            why.to_owned(),
+        ];
+        let written = self.redis.run(&HOLD, &[keys.room(), keys.called()], &args).await?.int()? == 1;
+        if written && !found.is_empty() {
+            tracing::warn!(room = %settings.room, why, "the store is doubted; nobody is called until tickets have been collected");
+            metric::doubted(&settings.room, why);
+        }
+        Ok(written)
+    }
+
+    /// One snapshot for everybody who polls.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn board(&self, settings: Arc<RoomSettings>) -> Result<Board, StoreError> {
         let keys = RoomKeys::new(&settings.room);
-        let keys = [keys.room(), keys.line(), keys.silent(), keys.called(), keys.inside(), keys.buying(), keys.stock()];
+        let keys = [
+            keys.room(),
+            keys.line(),
+            keys.lobby(),
+            keys.silent(),
+            keys.called(),
+            keys.inside(),
+            keys.buying(),
+            keys.ended(),
+            keys.stock(),
+        ];
         let args = [self.clock_ms.to_string(), BOARD_CALLED_MAX.to_string(), BOARD_RUNGS_MAX.to_string()];
         let reply = self.redis.run(&BOARD, &keys, &args).await?;
         let board = reply::board(&reply, settings)?;
-        self.floors.raise(&board.settings.room, board.next);
+        self.memory.of(&board.settings.room).raise(board.next, board.frontier);
         Ok(board)
     }
 
-    /// Turns a call into a lease. Repeating it gives the same lease.
+    /// Turns a call into a lease. Repeating it gives the same lease. `held` = the room is on hold: nobody gets in.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn claim(&self, settings: &RoomSettings, number: u64) -> Result<Claim, StoreError> {
+    pub async fn claim(
+        &self,
+        settings: &RoomSettings,
+        number: u64,
+        place: u64,
+        held: bool,
+    ) -> Result<Claim, StoreError> {
         check_number(number)?;
         let keys = RoomKeys::new(&settings.room);
         let keys = [
             keys.room(),
             keys.line(),
+            keys.lobby(),
             keys.silent(),
             keys.called(),
             keys.inside(),
             keys.buying(),
             keys.missed(),
             keys.left(),
+            keys.entered(),
+            keys.ended(),
         ];
-        let args =
-            [self.clock_ms.to_string(), settings.lease_ms.to_string(), REBUILD_HOLD_MS.to_string(), number.to_string()];
+        let args = [
+            self.clock_ms.to_string(),
+            settings.lease_ms.to_string(),
+            REBUILD_HOLD_MS.to_string(),
+            settings.claim_window_ms.to_string(),
+            u8::from(held).to_string(),
+            number.to_string(),
+            place.min(PLACE_MAX).to_string(),
+        ];
         let (claim, fresh) = reply::claim(&self.redis.run(&CLAIM, &keys, &args).await?)?;
         if fresh {
             metric::left(&settings.room, "admitted", 1);
         }
         Ok(claim)
+    }
+
+    /// Carries a lease on after activity, by `lease_ms` from now but never beyond `lease_max_ms` since it began. The end
+    /// of the lease, or `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn renew(&self, settings: &RoomSettings, number: u64) -> Result<Option<i64>, StoreError> {
+        check_number(number)?;
+        let keys = RoomKeys::new(&settings.room);
+        let keys = [keys.room(), keys.inside(), keys.buying(), keys.entered()];
+        let args = [
+            self.clock_ms.to_string(),
+            settings.lease_ms.to_string(),
+            settings.lease_max_ms.to_string(),
+            number.to_string(),
+        ];
+        Ok(Some(self.redis.run(&RENEW, &keys, &args).await?.int()?).filter(|until_ms| *until_ms > 0))
+    }
+
+    /// Ends a lease for good; its pass, which would last until `expires_at_ms`, opens nothing any more. False when there
+    /// was no lease.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn end(&self, settings: &RoomSettings, number: u64, expires_at_ms: i64) -> Result<bool, StoreError> {
+        check_number(number)?;
+        let keys = RoomKeys::new(&settings.room);
+        let keys = [keys.room(), keys.inside(), keys.buying(), keys.entered(), keys.ended()];
+        let args = [self.clock_ms.to_string(), expires_at_ms.max(0).to_string(), number.to_string()];
+        Ok(self.redis.run(&END, &keys, &args).await?.int()? == 1)
     }
 
     /// Gives up the place, the call or the lease. False when there was nothing to give up.
@@ -331,8 +646,27 @@ impl Line {
     /// See [`StoreError`].
     pub async fn leave(&self, settings: &RoomSettings, number: u64) -> Result<bool, StoreError> {
         check_number(number)?;
-        let keys = all_keys(&RoomKeys::new(&settings.room));
-        let args = [self.clock_ms.to_string(), REBUILD_HOLD_MS.to_string(), number.to_string()];
+        let keys = RoomKeys::new(&settings.room);
+        let keys = [
+            keys.room(),
+            keys.line(),
+            keys.lobby(),
+            keys.silent(),
+            keys.called(),
+            keys.inside(),
+            keys.buying(),
+            keys.missed(),
+            keys.returned(),
+            keys.left(),
+            keys.entered(),
+            keys.ended(),
+        ];
+        let args = [
+            self.clock_ms.to_string(),
+            REBUILD_HOLD_MS.to_string(),
+            settings.lease_max_ms.to_string(),
+            number.to_string(),
+        ];
         let gone = self.redis.run(&LEAVE, &keys, &args).await?.int()? == 1;
         if gone {
             metric::left(&settings.room, "abandoned", 1);
@@ -340,45 +674,95 @@ impl Line {
         Ok(gone)
     }
 
-    /// Heartbeats, and where each number stands, in the same order. Puts back into line who was silent or lost.
+    /// Heartbeats of `(number, place)`, and where each stands, in the same order. Puts back into line who was silent or
+    /// lost. A place of 0 is one that a draw will tell.
     ///
     /// # Errors
     /// See [`StoreError`]; [`REFUSED_NUMBER`] before anything is sent.
-    pub async fn beat(&self, settings: &RoomSettings, numbers: &[u64]) -> Result<Vec<Presence>, StoreError> {
-        numbers.iter().try_for_each(|n| check_number(*n))?;
-        let keys = all_keys(&RoomKeys::new(&settings.room));
-        let mut presences = Vec::with_capacity(numbers.len());
-        for some in numbers.chunks(BEAT_NUMBERS_MAX) {
+    pub async fn beat(&self, settings: &RoomSettings, tickets: &[(u64, u64)]) -> Result<Vec<Presence>, StoreError> {
+        tickets.iter().try_for_each(|(number, _)| check_number(*number))?;
+        let keys = RoomKeys::new(&settings.room);
+        let keys = [
+            keys.room(),
+            keys.line(),
+            keys.lobby(),
+            keys.seen(),
+            keys.silent(),
+            keys.called(),
+            keys.inside(),
+            keys.buying(),
+            keys.missed(),
+            keys.returned(),
+            keys.left(),
+        ];
+        let mut presences = Vec::with_capacity(tickets.len());
+        for some in tickets.chunks(BEAT_NUMBERS_MAX) {
             let mut args = vec![self.clock_ms.to_string(), REBUILD_HOLD_MS.to_string()];
-            args.extend(some.iter().map(u64::to_string));
+            args.extend(
+                some.iter().flat_map(|(number, place)| [number.to_string(), place.min(&PLACE_MAX).to_string()]),
+            );
             presences.extend(reply::presences(&self.redis.run(&BEAT, &keys, &args).await?, some.len())?);
         }
-        if let Some(highest) = numbers.iter().max() {
-            self.floors.raise(&settings.room, highest.saturating_add(1));
-        }
+        let (next, place) = tickets.iter().fold((0, 0), |(n, p), (number, place)| (n.max(number + 1), p.max(*place)));
+        self.memory.of(&settings.room).raise(next, place);
         Ok(presences)
     }
 
+    /// Tells a store that may have lost them which passes are in use: `(number, end of the pass in ms)`. How many leases
+    /// it did not know.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; [`REFUSED_NUMBER`] before anything is sent.
+    pub async fn readmit(&self, settings: &RoomSettings, passes: &[(u64, i64)]) -> Result<u64, StoreError> {
+        passes.iter().try_for_each(|(number, _)| check_number(*number))?;
+        let keys = RoomKeys::new(&settings.room);
+        let keys = [
+            keys.room(),
+            keys.line(),
+            keys.lobby(),
+            keys.silent(),
+            keys.called(),
+            keys.inside(),
+            keys.buying(),
+            keys.ended(),
+        ];
+        let mut written = 0;
+        for some in passes.chunks(BEAT_NUMBERS_MAX) {
+            let mut args = vec![self.clock_ms.to_string()];
+            args.extend(some.iter().flat_map(|(number, until_ms)| [number.to_string(), until_ms.max(&0).to_string()]));
+            written += u64::try_from(self.redis.run(&READMIT, &keys, &args).await?.int()?).unwrap_or(0);
+        }
+        Ok(written)
+    }
+
+    /// The clock of [`Line::at`]; 0 = the store's own.
+    pub(crate) fn clock_ms(&self) -> i64 {
+        self.clock_ms
+    }
+
+    /// The connection, for the draw's scripts.
+    pub(crate) fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
     /// The scripts, for start-up checks and tests.
-    pub fn scripts() -> [&'static Script; 7] {
-        [&JOIN, &SNAPSHOT, &CALL, &BEAT, &CLAIM, &LEAVE, &BOARD]
+    pub fn scripts() -> [&'static Script; 11] {
+        [&JOIN, &SNAPSHOT, &CALL, &BEAT, &CLAIM, &LEAVE, &BOARD, &RENEW, &END, &HOLD, &READMIT]
     }
 }
 
-/// The order in which `call.lua`, `beat.lua` and `leave.lua` take their keys.
-fn all_keys(keys: &RoomKeys) -> [String; 10] {
-    [
-        keys.room(),
-        keys.line(),
-        keys.seen(),
-        keys.silent(),
-        keys.called(),
-        keys.inside(),
-        keys.buying(),
-        keys.missed(),
-        keys.returned(),
-        keys.left(),
-    ]
+impl JoinRequest {
+    fn is_well_formed(&self) -> bool {
+        let visible =
+            |text: &str, max: usize| (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        self.key.as_ref().is_none_or(|k| visible(k, JOIN_KEY_BYTES_MAX) && !k.starts_with('~'))
+            && self.code.as_ref().is_none_or(|c| visible(&c.id, 64))
+            && u64::from(self.lane) < lane::LANE_SLOTS
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn check_number(number: u64) -> Result<(), StoreError> {

@@ -40,12 +40,20 @@ pub const LAST_TICK: &str = "floodgate_queue_admission_last_tick_timestamp_secon
 pub const WAIT: &str = "floodgate_queue_wait_duration_seconds";
 /// |promised − actual| ÷ actual wait. Label `deal`.
 pub const ETA_ERROR: &str = "floodgate_queue_eta_error_ratio";
+/// Waits against the range that was promised at the join. Labels `deal`, `result` (kept, early, late).
+pub const PROMISES: &str = "floodgate_queue_promises_total";
 /// People called behind somebody who came later: must stay 0. Label `deal`.
 pub const INVERSIONS: &str = "floodgate_queue_order_inversions_total";
+/// Times that the store was doubted and the room put on hold. Labels `deal`, `reason` (memory, process, clock).
+pub const STORE_DOUBTS: &str = "floodgate_queue_store_doubts_total";
+/// The rate's share in use while the upstream is slow, 0 to 1. Label `deal`.
+pub const THROTTLE: &str = "floodgate_queue_admission_throttle_ratio";
 /// People who left the line. Labels `deal`, `reason` (admitted, abandoned, expired).
 pub const LEFT: &str = "floodgate_queue_left_total";
 /// Highest place called. Label `deal`.
 pub const FRONTIER: &str = "floodgate_queue_serving_watermark";
+/// Operators' commands that took effect, by the gate that took them. Label `action`.
+pub const OPERATOR_ACTIONS: &str = "floodgate_queue_operator_actions_total";
 
 /// Histograms of the waiting room with their bounds.
 pub const HISTOGRAMS: Histograms =
@@ -69,20 +77,30 @@ pub fn describe() {
     describe_gauge!(LAST_TICK, Unit::Seconds, "Store clock at the last tick that took effect");
     describe_histogram!(WAIT, Unit::Seconds, "From the join to the call");
     describe_histogram!(ETA_ERROR, "Error of the promised wait as a share of the actual one");
+    describe_counter!(PROMISES, "Waits against the promised range: kept, early or late");
     describe_counter!(INVERSIONS, "People called behind somebody who came later; must stay 0");
+    describe_counter!(STORE_DOUBTS, "Times that the store was doubted and the room put on hold");
+    describe_gauge!(THROTTLE, "Share of the rate in use while the upstream is slow");
     describe_counter!(LEFT, "People who left the line, by reason");
     describe_gauge!(FRONTIER, "Highest place called");
+    describe_counter!(OPERATOR_ACTIONS, "Operators' commands that took effect");
+}
+
+/// Counts operators' commands that took effect; 0 exports the series.
+pub fn operator_actions(action: &'static str, commands: u64) {
+    counter!(OPERATOR_ACTIONS, "action" => action).increment(commands);
 }
 
 /// Sets the gauges of a room, and starts its counters at zero so that the first event is seen as an increase.
 pub fn record_board(board: &Board) {
     let deal = || board.settings.room.to_string();
-    gauge!(WAITING, "deal" => deal()).set(number(board.waiting));
+    gauge!(WAITING, "deal" => deal()).set(number(board.crowd()));
     gauge!(SILENT, "deal" => deal()).set(number(board.silent));
     gauge!(ACTIVE, "deal" => deal()).set(number(board.called + board.inside + board.buying));
     gauge!(ACTIVE_LIMIT, "deal" => deal()).set(f64::from(board.settings.inside_max));
     gauge!(TARGET, "deal" => deal()).set(f64::from(board.settings.rate_per_s));
     gauge!(PAUSED, "deal" => deal()).set(f64::from(u8::from(board.settings.paused)));
+    gauge!(THROTTLE, "deal" => deal()).set(f64::from(board.throttle.milli) / 1_000.0);
     gauge!(FRONTIER, "deal" => deal()).set(number(board.frontier));
     gauge!(LAST_TICK, "deal" => deal()).set(number(u64::try_from(board.last_tick_ms).unwrap_or(0)) / 1_000.0);
     for reason in LimitReason::ALL {
@@ -94,6 +112,12 @@ pub fn record_board(board: &Board) {
     }
     for result in ["new", "existing", "rejected_closed"] {
         counter!(JOINED, "deal" => deal(), "result" => result).increment(0);
+    }
+    for reason in ["memory", "process", "clock"] {
+        counter!(STORE_DOUBTS, "deal" => deal(), "reason" => reason).increment(0);
+    }
+    for result in ["kept", "early", "late"] {
+        counter!(PROMISES, "deal" => deal(), "result" => result).increment(0);
     }
     for reason in ["admitted", "abandoned", "expired"] {
         counter!(LEFT, "deal" => deal(), "reason" => reason).increment(0);
@@ -107,9 +131,33 @@ pub fn record_turn(board: &Board, ticket: &Ticket) {
     let called_ms = until_ms.saturating_sub(i64::from(board.settings.claim_window_ms));
     let Ok(waited_ms) = u64::try_from(called_ms.saturating_sub(ticket.joined_ms)) else { return };
     histogram!(WAIT, "deal" => board.settings.room.to_string()).record(number(waited_ms) / 1_000.0);
-    if let Some(error) = eta_error(ticket.promise_ms, waited_ms) {
+    record_promise(
+        &board.settings.room,
+        ticket.promise_low_ms,
+        ticket.promise_high_ms,
+        i64::try_from(waited_ms).unwrap_or(i64::MAX),
+    );
+    if let Some(error) = eta_error(ticket.promise_high_ms, waited_ms) {
         histogram!(ETA_ERROR, "deal" => board.settings.room.to_string()).record(error);
     }
+}
+
+/// Counts whether a real wait was inside the promised range. `high_ms` = 0: nothing was promised, nothing is counted.
+pub fn record_promise(room: &RoomId, low_ms: i64, high_ms: i64, waited_ms: i64) {
+    if let Some(result) = promise(low_ms, high_ms, waited_ms) {
+        counter!(PROMISES, "deal" => room.to_string(), "result" => result).increment(1);
+    }
+}
+
+fn promise(low_ms: i64, high_ms: i64, waited_ms: i64) -> Option<&'static str> {
+    if high_ms <= 0 {
+        return None;
+    }
+    Some(match waited_ms {
+        early if early < low_ms => "early",
+        late if late > high_ms => "late",
+        _ => "kept",
+    })
 }
 
 /// `None` when nothing was promised or the wait was too short to promise anything.
@@ -118,8 +166,15 @@ fn eta_error(promise_ms: i64, waited_ms: u64) -> Option<f64> {
     (waited_ms >= 1_000).then(|| number(promise_ms.abs_diff(waited_ms)) / number(waited_ms))
 }
 
-pub(crate) fn joined(room: &RoomId, result: &'static str) {
-    counter!(JOINED, "deal" => room.to_string(), "result" => result).increment(1);
+pub(crate) fn joined(room: &RoomId, result: &'static str, people: usize) {
+    if people > 0 {
+        counter!(JOINED, "deal" => room.to_string(), "result" => result)
+            .increment(u64::try_from(people).unwrap_or(u64::MAX));
+    }
+}
+
+pub(crate) fn doubted(room: &RoomId, why: &'static str) {
+    counter!(STORE_DOUBTS, "deal" => room.to_string(), "reason" => why).increment(1);
 }
 
 pub(crate) fn admitted(room: &RoomId, people: u64) {
@@ -150,6 +205,16 @@ fn number(n: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_promise_is_kept_inside_its_range_the_ends_included() {
+        for (waited_ms, result) in
+            [(0, "early"), (59_999, "early"), (60_000, "kept"), (120_000, "kept"), (120_001, "late")]
+        {
+            assert_eq!(promise(60_000, 120_000, waited_ms), Some(result), "{waited_ms}");
+        }
+        assert_eq!(promise(0, 0, 5_000), None);
+    }
 
     #[test]
     fn the_error_of_a_promise_is_a_share_of_the_real_wait() {

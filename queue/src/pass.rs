@@ -14,6 +14,10 @@ pub struct Pass {
     pub visitor: VisitorId,
     /// The number that was called; it names the lease (`lease`).
     pub number: u64,
+    /// The browser that claimed it, as a hash (`brw`); 0 = unknown.
+    pub browser: u64,
+    /// When this token was made, whole seconds (`iat`): tells how much of its life is over.
+    pub issued_ms: i64,
     /// When the lease ends; the token keeps whole seconds, rounded down, so it never outlives the lease (`exp`).
     pub expires_at_ms: i64,
 }
@@ -23,6 +27,7 @@ struct Claims {
     aud: RoomId,
     sub: VisitorId,
     lease: u64,
+    brw: u64,
     iat: i64,
     exp: i64,
 }
@@ -49,12 +54,13 @@ impl PassSigner {
     ///
     /// # Errors
     /// When the claims do not serialise.
-    pub fn issue(&self, pass: &Pass, now_ms: i64) -> Result<String, BadToken> {
+    pub fn issue(&self, pass: &Pass) -> Result<String, BadToken> {
         self.signer.sign(&Claims {
             aud: pass.room.clone(),
             sub: pass.visitor.clone(),
             lease: pass.number,
-            iat: now_ms.div_euclid(1_000),
+            brw: pass.browser,
+            iat: pass.issued_ms.div_euclid(1_000),
             exp: pass.expires_at_ms.div_euclid(1_000),
         })
     }
@@ -69,7 +75,15 @@ impl PassSigner {
         if claims.aud != *room || now_ms >= expires_at_ms {
             return Err(BadToken);
         }
-        Ok(Pass { room: claims.aud, visitor: claims.sub, number: claims.lease, expires_at_ms })
+        let issued_ms = claims.iat.checked_mul(1_000).ok_or(BadToken)?;
+        Ok(Pass {
+            room: claims.aud,
+            visitor: claims.sub,
+            number: claims.lease,
+            browser: claims.brw,
+            issued_ms,
+            expires_at_ms,
+        })
     }
 }
 
@@ -84,8 +98,15 @@ mod tests {
         let ring = KeyRing::new(&KeysConfig { ring: vec![KeyRing::generate("a")] }).unwrap();
         let signer = PassSigner::new(&ring);
         let (room, other): (RoomId, RoomId) = ("shoes".parse().unwrap(), "bags".parse().unwrap());
-        let pass = Pass { room: room.clone(), visitor: VisitorId::new(), number: 3, expires_at_ms: 60_999 };
-        let token = signer.issue(&pass, 1_000).unwrap();
+        let pass = Pass {
+            room: room.clone(),
+            visitor: VisitorId::new(),
+            number: 3,
+            browser: u64::MAX,
+            issued_ms: 1_000,
+            expires_at_ms: 60_999,
+        };
+        let token = signer.issue(&pass).unwrap();
         assert_eq!(signer.verify(&token, &room, 59_999), Ok(Pass { expires_at_ms: 60_000, ..pass }));
         assert_eq!(signer.verify(&token, &room, 60_000), Err(BadToken));
         assert_eq!(signer.verify(&token, &other, 0), Err(BadToken));

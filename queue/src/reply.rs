@@ -1,12 +1,14 @@
 //! From the scripts' replies to our types. Anything that does not fit is [`StoreError::Shape`]: script and program differ.
 
-use crate::admission::{LimitReason, Snapshot};
-use crate::board::{Board, Totals};
+use crate::admission::{LimitReason, Snapshot, Throttle};
+use crate::board::{Board, DrawnLobby, Totals};
+use crate::eta::{self, Sample, Trend};
 use crate::ladder::Ladder;
 use crate::line::{Claim, Joined, Presence};
-use crate::rate;
-use crate::settings::RoomSettings;
-use crate::state::Stock;
+use crate::rate::{self, Second};
+use crate::settings::{Mode, RoomSettings};
+use crate::state::{Losses, Stock};
+use crate::trust::Witness;
 use service_kit::redis::{Reply, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,14 +39,19 @@ fn deadline(reply: &Reply) -> Result<Option<i64>, StoreError> {
     Ok(Some(reply.int()?).filter(|ms| *ms > 0))
 }
 
-pub fn joined(reply: &Reply) -> Result<Joined, StoreError> {
-    Ok(Joined {
+/// One person of a batch: the number, or the word for why there is none.
+pub fn joined(reply: &Reply) -> Result<Result<Joined, String>, StoreError> {
+    if let Reply::Text(word) = reply {
+        return Ok(Err(word.clone()));
+    }
+    Ok(Ok(Joined {
         number: count(reply.at(0)?)?,
-        joined_ms: reply.at(1)?.int()?,
-        created: reply.at(2)?.int()? == 1,
-        called_until_ms: deadline(reply.at(3)?)?,
-        visitor: reply.at(4)?.text()?.parse().map_err(|_| StoreError::Shape("a visitor was expected"))?,
-    })
+        place: count(reply.at(1)?)?,
+        joined_ms: reply.at(2)?.int()?,
+        created: reply.at(3)?.int()? == 1,
+        called_until_ms: deadline(reply.at(4)?)?,
+        visitor: reply.at(5)?.text()?.parse().map_err(|_| StoreError::Shape("a visitor was expected"))?,
+    }))
 }
 
 fn stock(reply: &Reply) -> Result<Option<Stock>, StoreError> {
@@ -61,21 +68,80 @@ fn stock(reply: &Reply) -> Result<Option<Stock>, StoreError> {
     }))
 }
 
-pub fn snapshot(reply: &Reply) -> Result<Snapshot, StoreError> {
-    Ok(Snapshot {
-        now_ms: reply.at(0)?.int()?,
-        version: reply.at(1)?.int()?,
-        last_tick_ms: reply.at(2)?.int()?,
-        carry_micro: reply.at(3)?.int()?,
-        hold_until_ms: reply.at(4)?.int()?,
-        directs: count(reply.at(5)?)?,
-        waiting: count(reply.at(6)?)?,
-        silent: count(reply.at(7)?)?,
-        called: count(reply.at(8)?)?,
-        inside: count(reply.at(9)?)?,
-        buying: count(reply.at(10)?)?,
-        stock: stock(reply.at(11)?)?,
-    })
+/// The fields of a room's HASH.
+struct Fields(HashMap<String, String>);
+
+impl Fields {
+    fn new(reply: &Reply) -> Result<Self, StoreError> {
+        let mut fields = HashMap::new();
+        for (name, value) in pairs(reply)? {
+            fields.insert(name.text()?, value.text()?);
+        }
+        Ok(Self(fields))
+    }
+    /// A counter; 0 = absent.
+    fn count(&self, name: &str) -> u64 {
+        self.0.get(name).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+    /// A moment or a difference in ms; 0 = absent.
+    fn ms(&self, name: &str) -> i64 {
+        self.0.get(name).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+    fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+    fn ring(&self) -> Vec<Second> {
+        (0..rate::RING_S).filter_map(|i| rate::parse_entry(self.0.get(&format!("r{i}"))?)).collect()
+    }
+    fn samples(&self) -> Vec<Sample> {
+        (0..eta::SLOTS).filter_map(|i| Sample::parse(self.0.get(&format!("s{i}"))?)).collect()
+    }
+    fn losses(&self) -> Losses {
+        Losses { hold_until_ms: self.ms("hold_until_ms"), lost_ms: self.ms("lost_ms") }
+    }
+    fn drawing(&self) -> bool {
+        self.count("drawn_to") < self.count("draw_count")
+    }
+    fn throttle(&self) -> Throttle {
+        let full = Throttle::default();
+        let milli = self.0.get("throttle_milli").and_then(|v| v.parse().ok()).unwrap_or(full.milli);
+        Throttle { milli, changed_ms: self.ms("throttle_ms"), bad_ms: self.ms("slow_ms") }
+    }
+}
+
+/// The snapshot for a decision, and what the store says about itself.
+pub fn snapshot(reply: &Reply, settings: &RoomSettings) -> Result<(Snapshot, Witness), StoreError> {
+    let now_ms = reply.at(0)?.int()?;
+    let fields = Fields::new(reply.at(1)?)?;
+    let snapshot = Snapshot {
+        now_ms,
+        version: fields.ms("version"),
+        last_tick_ms: fields.ms("last_tick_ms"),
+        carry_micro: fields.ms("carry_micro"),
+        losses: fields.losses(),
+        directs: fields.count("directs"),
+        waiting: count(reply.at(3)?)?,
+        drawing: settings.mode == Mode::Draw && (fields.drawing() || fields.text("draw_count").is_empty()),
+        silent: count(reply.at(5)?)?,
+        called: count(reply.at(6)?)?,
+        inside: count(reply.at(7)?)?,
+        buying: count(reply.at(8)?)?,
+        stock: stock(reply.at(9)?)?,
+        calls_per_hundred_claims: rate::calls_per_hundred_claims(&fields.ring(), settings.claim_window_ms, now_ms),
+        claims: fields.count("claims"),
+        idle: fields.count("idle"),
+        throttle: fields.throttle(),
+    };
+    let witness = Witness {
+        run_id: reply.at(2)?.text()?,
+        known_run_id: fields.text("run_id").to_owned(),
+        generation: fields.text("generation").to_owned(),
+        now_ms,
+        last_tick_ms: snapshot.last_tick_ms,
+        lost_ms: snapshot.losses.lost_ms,
+        next: fields.count("next").max(1),
+    };
+    Ok((snapshot, witness))
 }
 
 /// `None` when another tick came first.
@@ -134,43 +200,52 @@ fn pairs(reply: &Reply) -> Result<impl Iterator<Item = (&Reply, &Reply)>, StoreE
 
 pub fn board(reply: &Reply, settings: Arc<RoomSettings>) -> Result<Board, StoreError> {
     let taken_ms = reply.at(0)?.int()?;
-    let mut fields = HashMap::new();
-    for (name, value) in pairs(reply.at(1)?)? {
-        fields.insert(name.text()?, value.text()?);
-    }
-    let field = |name: &str| fields.get(name).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
-    let ring: Vec<_> = (0..rate::RING_S).filter_map(|i| rate::parse_entry(fields.get(&format!("r{i}"))?)).collect();
-    let waiting = count(reply.at(2)?)?;
-    let rungs = pairs(reply.at(9)?)?
+    let fields = Fields::new(reply.at(1)?)?;
+    let in_line = count(reply.at(2)?)?;
+    let rungs = pairs(reply.at(10)?)?
         .map(|(rank, place)| Ok((count(rank)?, count(place)?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
-    let mut called_until = pairs(reply.at(8)?)?
+    let mut called_until = pairs(reply.at(9)?)?
         .map(|(number, until)| Ok((count(number)?, until.int()?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     called_until.sort_unstable();
+    let ended = pairs(reply.at(11)?)?.map(|(number, _)| count(number)).collect::<Result<_, StoreError>>()?;
+    let draw = match fields.text("draw") {
+        "" => None,
+        text => Some(DrawnLobby::new(crate::drawing::parse(text)?, fields.count("drawn_to"))),
+    };
     Ok(Board {
         taken_ms,
-        waiting,
-        silent: count(reply.at(3)?)?,
-        called: count(reply.at(4)?)?,
-        inside: count(reply.at(5)?)?,
-        buying: count(reply.at(6)?)?,
-        frontier: field("frontier"),
-        next: field("next").max(1),
-        last_tick_ms: i64::try_from(field("last_tick_ms")).unwrap_or(0),
-        stock: stock(reply.at(7)?)?,
-        rate_per_s: rate::measure(&ring, settings.starts_at_ms, taken_ms),
-        reason: fields.get("reason").and_then(|r| LimitReason::from_label(r)).unwrap_or(LimitReason::NotOpen),
+        waiting: in_line,
+        lobby: count(reply.at(3)?)?,
+        silent: count(reply.at(4)?)?,
+        called: count(reply.at(5)?)?,
+        inside: count(reply.at(6)?)?,
+        buying: count(reply.at(7)?)?,
+        frontier: fields.count("frontier"),
+        next: fields.count("next").max(1),
+        last_tick_ms: fields.ms("last_tick_ms"),
+        losses: fields.losses(),
+        throttle: fields.throttle(),
+        drawing: fields.drawing(),
+        draw,
+        stock: stock(reply.at(8)?)?,
+        rate_per_s: rate::measure(&fields.ring(), settings.starts_at_ms, taken_ms),
+        trend: Trend::new(&fields.samples(), settings.starts_at_ms, taken_ms),
+        reason: LimitReason::from_label(fields.text("reason")).unwrap_or(LimitReason::NotOpen),
         totals: Totals {
-            calls: field("calls"),
-            claims: field("claims"),
-            misses: field("misses"),
-            skips: field("skips"),
-            leaves: field("leaves"),
-            inversions: field("inversions"),
+            calls: fields.count("calls"),
+            claims: fields.count("claims"),
+            misses: fields.count("misses"),
+            skips: fields.count("skips"),
+            leaves: fields.count("leaves"),
+            idle: fields.count("idle"),
+            losses: fields.count("losses"),
+            inversions: fields.count("inversions"),
         },
-        ladder: Ladder::new(rungs, waiting),
+        ladder: Ladder::new(rungs, in_line),
         called_until,
+        ended,
         settings,
     })
 }
@@ -189,10 +264,11 @@ mod tests {
         assert!(claim(&ints(&[0])).is_err());
         assert!(presences(&ints(&[0, 1]), 3).is_err());
         assert!(presences(&ints(&[7]), 1).is_err());
-        assert!(snapshot(&ints(&[1, 2])).is_err());
+        assert!(snapshot(&ints(&[1, 2]), &crate::settings::tests::room()).is_err());
         assert!(called(&ints(&[1, 5])).is_err());
         assert_eq!(called(&ints(&[0])), Ok(None));
-        assert!(joined(&ints(&[1, 1, 1, 0, 5])).is_err(), "a number is no visitor");
+        assert!(joined(&ints(&[1, 8, 1, 1, 0, 5])).is_err(), "a number is no visitor");
+        assert_eq!(joined(&Reply::Text("FULL".into())), Ok(Err("FULL".into())));
     }
 
     #[test]

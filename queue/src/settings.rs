@@ -1,13 +1,15 @@
 //! What a room is told: its hours, its rate, its limits. Parsed once, checked once, then only read.
 
+use crate::bypass::{self, Bypass};
+use crate::lane::{self, Lane};
+use crate::notice::Notice;
+use crate::theme::Theme;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{ConfigError, require};
 use service_kit::ids::RoomId;
 
 /// The end of a room that never ends: the last millisecond of the year 9999.
 pub const NEVER_ENDS_MS: i64 = 253_402_300_799_999;
-/// Longest notice, in characters.
-pub const NOTICE_CHARS_MAX: usize = 500;
 /// Longest title, in characters.
 pub const TITLE_CHARS_MAX: usize = 200;
 /// Longest enter path, in bytes.
@@ -17,9 +19,81 @@ pub const ENTER_PATH_BYTES_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// In order of arrival: the place is the number.
+    /// In order of arrival.
     #[default]
     Fifo,
+    /// Those who come before the start are put in a drawn order that everybody can check; the others stand behind them.
+    Draw,
+}
+
+/// Where a draw takes randomness from that the operator does not choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beacon {
+    /// From nowhere but the committed secret and the list of entrants.
+    #[default]
+    Off,
+    /// From a signed file that somebody else writes after the lobby has closed (`[gate] beacon`).
+    File,
+    /// From a random value of each entrant.
+    Entrants,
+}
+
+/// What a reload of the page does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refresh {
+    /// The place stays.
+    #[default]
+    Keep,
+    /// A new number at the end.
+    Requeue,
+}
+
+/// Who has one place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnePlacePer {
+    /// Each browser or app.
+    #[default]
+    Visitor,
+    /// Each signed-in person; who is not signed in is asked to sign in first.
+    Person,
+}
+
+/// What happens to a pass that is used from another browser than the one that claimed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopiedPass {
+    /// It is counted and logged.
+    #[default]
+    Warn,
+    /// It is refused there.
+    Refuse,
+}
+
+/// When newcomers have to prove some work before they get a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofOfWork {
+    /// Never.
+    #[default]
+    Off,
+    /// While joins come faster than `attack_joins_per_s`.
+    UnderAttack,
+    /// Always.
+    Always,
+}
+
+/// How a room goes on after its store could not be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterStoreLoss {
+    /// By itself, once tickets have been collected.
+    #[default]
+    Resume,
+    /// When the operator resumes it.
+    Operator,
 }
 
 /// One room. All times are milliseconds since the Unix epoch, all `_ms` without `_at` are durations.
@@ -49,27 +123,87 @@ pub struct RoomSettings {
     /// How long a call waits to be claimed.
     #[serde(default = "default_claim_window_ms")]
     pub claim_window_ms: u32,
-    /// How long a claimed pass lasts.
+    /// How long a claimed pass lasts without activity.
     #[serde(default = "default_lease_ms")]
     pub lease_ms: u32,
+    /// How long a pass lasts at most, however active its owner is; at least `lease_ms`.
+    #[serde(default = "default_lease_max_ms")]
+    pub lease_max_ms: u32,
     /// Silent for longer means skipped when called; the place is kept.
     #[serde(default = "default_silence_ms")]
     pub silence_ms: u32,
     /// Call only as many as may still find something to buy.
     #[serde(default)]
     pub stock_aware: bool,
-    /// People per hundred available units that may look at them at once, 100 to 1,000.
+    /// People per hundred available units that may look at them at once, 100 to 1,000; until the conversion is measured.
     #[serde(default = "default_overbooking_percent")]
     pub overbooking_percent: u32,
+    /// The most that a measured conversion may raise the above to, `overbooking_percent` to 1,000.
+    #[serde(default = "default_overbooking_percent_max")]
+    pub overbooking_percent_max: u32,
+    /// Calls per hundred wanted entries at most, 100 to 300, to make up for people who do not claim; 100 = off.
+    #[serde(default = "default_no_show_percent_max")]
+    pub no_show_percent_max: u32,
+    /// Slower answers of the upstream (of one in twenty) slow the calls down, in ms; 0 = never.
+    #[serde(default)]
+    pub upstream_slow_ms: u32,
+    /// More failed answers of the upstream than this slow the calls down, in percent; 0 = never.
+    #[serde(default)]
+    pub upstream_errors_percent: u8,
+    /// People called per second at least, however slow the upstream is, 1 to `rate_per_s`.
+    #[serde(default = "default_rate_floor_per_s")]
+    pub rate_floor_per_s: u32,
+    /// What a reload does.
+    #[serde(default)]
+    pub refresh: Refresh,
+    /// Who has one place.
+    #[serde(default)]
+    pub one_place_per: OnePlacePer,
+    /// Where people sign in, for rooms with one place per person.
+    #[serde(default = "default_sign_in_path")]
+    pub sign_in_path: String,
+    /// A pass seen in two browsers.
+    #[serde(default)]
+    pub copied_pass: CopiedPass,
+    /// When newcomers must prove work.
+    #[serde(default)]
+    pub proof_of_work: ProofOfWork,
+    /// Leading zero bits of the proof, 8 to 22; each doubles the work.
+    #[serde(default = "default_proof_bits")]
+    pub proof_bits: u8,
+    /// Joins per second and gate above which the room is under attack.
+    #[serde(default = "default_attack_joins_per_s")]
+    pub attack_joins_per_s: u32,
+    /// Lanes beside the main one.
+    #[serde(default)]
+    pub lanes: Vec<Lane>,
+    /// Only people with a code or an invitation get a number.
+    #[serde(default)]
+    pub invite_only: bool,
+    /// Requests that the room does not stop.
+    #[serde(default)]
+    pub bypass: Vec<Bypass>,
+    /// What the draw's randomness comes from.
+    #[serde(default)]
+    pub beacon: Beacon,
+    /// How the room goes on after the store could not be trusted.
+    #[serde(default)]
+    pub after_store_loss: AfterStoreLoss,
+    /// What the waiting page looks like.
+    #[serde(default)]
+    pub theme: Theme,
+    /// When the operator last said that the store can be trusted again (see `after_store_loss`); 0 = never.
+    #[serde(default)]
+    pub resumed_ms: i64,
     /// The operator stopped the calls; everybody keeps the place.
     #[serde(default)]
     pub paused: bool,
     /// The operator ended the sale.
     #[serde(default)]
     pub closed: bool,
-    /// A message of the operator, plain text.
+    /// A message of the operator.
     #[serde(default)]
-    pub notice: Option<String>,
+    pub notice: Option<Notice>,
     /// Where the called go, e.g. `/deals/…/buy`.
     #[serde(default = "default_enter_path")]
     pub enter_path: String,
@@ -87,6 +221,27 @@ fn default_claim_window_ms() -> u32 {
 fn default_lease_ms() -> u32 {
     600_000
 }
+fn default_lease_max_ms() -> u32 {
+    RoomSettings::LEASE_MAX_MS
+}
+fn default_overbooking_percent_max() -> u32 {
+    RoomSettings::OVERBOOKING_PERCENT_MAX
+}
+fn default_no_show_percent_max() -> u32 {
+    200
+}
+fn default_rate_floor_per_s() -> u32 {
+    1
+}
+fn default_sign_in_path() -> String {
+    "/login".to_owned()
+}
+fn default_proof_bits() -> u8 {
+    14
+}
+fn default_attack_joins_per_s() -> u32 {
+    2_000
+}
 fn default_silence_ms() -> u32 {
     60_000
 }
@@ -98,6 +253,55 @@ fn default_enter_path() -> String {
 }
 
 impl RoomSettings {
+    /// The default of `lease_max_ms`.
+    pub const LEASE_MAX_MS: u32 = 3_600_000;
+    /// The default of `overbooking_percent_max`.
+    pub const OVERBOOKING_PERCENT_MAX: u32 = 300;
+
+    /// A room with the four fields that have no default; everything else as documented.
+    pub fn new(room: RoomId, title: String, rate_per_s: u32, inside_max: u32) -> Self {
+        Self {
+            room,
+            title,
+            mode: Mode::default(),
+            lobby_opens_at_ms: 0,
+            starts_at_ms: 0,
+            ends_at_ms: never_ends(),
+            rate_per_s,
+            inside_max,
+            claim_window_ms: default_claim_window_ms(),
+            lease_ms: default_lease_ms(),
+            lease_max_ms: default_lease_max_ms(),
+            silence_ms: default_silence_ms(),
+            stock_aware: false,
+            overbooking_percent: default_overbooking_percent(),
+            overbooking_percent_max: default_overbooking_percent_max(),
+            no_show_percent_max: default_no_show_percent_max(),
+            upstream_slow_ms: 0,
+            upstream_errors_percent: 0,
+            rate_floor_per_s: default_rate_floor_per_s(),
+            refresh: Refresh::default(),
+            one_place_per: OnePlacePer::default(),
+            sign_in_path: default_sign_in_path(),
+            copied_pass: CopiedPass::default(),
+            proof_of_work: ProofOfWork::default(),
+            proof_bits: default_proof_bits(),
+            attack_joins_per_s: default_attack_joins_per_s(),
+            lanes: Vec::new(),
+            invite_only: false,
+            bypass: Vec::new(),
+            beacon: Beacon::default(),
+            after_store_loss: AfterStoreLoss::default(),
+            theme: Theme::default(),
+            resumed_ms: 0,
+            paused: false,
+            closed: false,
+            notice: None,
+            enter_path: default_enter_path(),
+            case_insensitive: false,
+        }
+    }
+
     /// Checks what the types let through.
     ///
     /// # Errors
@@ -119,19 +323,37 @@ impl RoomSettings {
         require((1_000..=86_400_000).contains(&self.lease_ms), "lease_ms", "1000 to 86400000")?;
         require((1_000..=3_600_000).contains(&self.silence_ms), "silence_ms", "1000 to 3600000")?;
         require((100..=1_000).contains(&self.overbooking_percent), "overbooking_percent", "100 to 1000")?;
+        require(
+            (self.overbooking_percent..=1_000).contains(&self.overbooking_percent_max),
+            "overbooking_percent_max",
+            "overbooking_percent to 1000",
+        )?;
+        require((self.lease_ms..=86_400_000).contains(&self.lease_max_ms), "lease_max_ms", "lease_ms to 86400000")?;
+        require((100..=300).contains(&self.no_show_percent_max), "no_show_percent_max", "100 to 300")?;
+        require(self.upstream_slow_ms <= 60_000, "upstream_slow_ms", "0 to 60000")?;
+        require(self.upstream_errors_percent <= 100, "upstream_errors_percent", "0 to 100")?;
+        require((1..=self.rate_per_s).contains(&self.rate_floor_per_s), "rate_floor_per_s", "1 to rate_per_s")?;
+        require((8..=22).contains(&self.proof_bits), "proof_bits", "8 to 22")?;
+        require((1..=1_000_000).contains(&self.attack_joins_per_s), "attack_joins_per_s", "1 to 1000000")?;
+        require(
+            self.mode == Mode::Fifo || self.lanes.is_empty(),
+            "lanes",
+            "only in rooms with mode = \"fifo\": a draw knows no lanes",
+        )?;
+        lane::validate(&self.lanes)?;
+        bypass::validate(&self.bypass)?;
+        self.theme.validate()?;
         if let Some(notice) = &self.notice {
-            require(
-                notice.chars().count() <= NOTICE_CHARS_MAX && plain(notice),
-                "notice",
-                "at most 500 characters of plain text",
-            )?;
+            notice.validate()?;
         }
         // Where the called go is put into a Location header: only a path of this very site.
-        let path = self.enter_path.as_str();
-        let own = path.starts_with('/')
-            && !path.starts_with("//")
-            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-        require(own && path.len() <= ENTER_PATH_BYTES_MAX, "enter_path", "a path of this site, at most 200 bytes")
+        for (path, field) in [(&self.enter_path, "enter_path"), (&self.sign_in_path, "sign_in_path")] {
+            let own = path.starts_with('/')
+                && !path.starts_with("//")
+                && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+            require(own && path.len() <= ENTER_PATH_BYTES_MAX, field, "a path of this site, at most 200 bytes")?;
+        }
+        Ok(())
     }
 }
 
@@ -153,6 +375,7 @@ pub(crate) mod tests {
         );
         let again: RoomSettings = serde_json::from_str(&serde_json::to_string(&room).unwrap()).unwrap();
         assert_eq!(again, room);
+        assert_eq!(room, RoomSettings::new("shoes".parse().unwrap(), "Shoes".into(), 10, 100));
         assert!(
             serde_json::from_str::<RoomSettings>(r#"{"room":"a","title":"A","rate_per_s":1,"inside_max":1,"ratio":2}"#)
                 .is_err()
@@ -176,7 +399,17 @@ pub(crate) mod tests {
             ("lease_ms", |r| r.lease_ms = 0),
             ("silence_ms", |r| r.silence_ms = 0),
             ("overbooking_percent", |r| r.overbooking_percent = 99),
-            ("notice", |r| r.notice = Some("x".repeat(501))),
+            ("overbooking_percent_max", |r| r.overbooking_percent_max = 149),
+            ("lease_max_ms", |r| r.lease_max_ms = 599_999),
+            ("no_show_percent_max", |r| r.no_show_percent_max = 301),
+            ("rate_floor_per_s", |r| r.rate_floor_per_s = 11),
+            ("proof_bits", |r| r.proof_bits = 23),
+            ("lanes", |r| {
+                r.mode = Mode::Draw;
+                r.lanes = vec![Lane { name: "vip".into(), share_percent: 10, codes: vec![] }];
+            }),
+            ("sign_in_path", |r| r.sign_in_path = "//elsewhere.example".into()),
+            ("notice", |r| r.notice = Some(Notice::One("x".repeat(501)))),
             ("enter_path", |r| r.enter_path = "https://elsewhere.example/".into()),
             ("enter_path", |r| r.enter_path = "//elsewhere.example".into()),
             ("enter_path", |r| r.enter_path = "/\\elsewhere.example".into()),

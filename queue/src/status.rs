@@ -30,6 +30,8 @@ pub enum VisitorState {
     Paused,
     /// In line, all units are in checkout and some may come back.
     Standby,
+    /// In line, the store cannot be trusted for a while: nobody is called, places are kept.
+    Hold,
     /// Nothing left to buy.
     SoldOut,
     /// Over.
@@ -43,8 +45,14 @@ pub struct Status {
     pub room: RoomId,
     /// What the visitor is.
     pub state: VisitorState,
-    /// The place in line (in FIFO rooms the number).
+    /// The number on the ticket.
+    pub number: Option<u64>,
+    /// The place: who has a lower one is called first; `None` before a draw.
     pub place: Option<u64>,
+    /// The lane, see [`crate::lane`].
+    pub lane: u8,
+    /// Whether something may be left to buy at this place; `None` in rooms that do not look at their stock.
+    pub chance: Option<Chance>,
     /// People in front.
     pub ahead: Option<u64>,
     /// People behind.
@@ -53,8 +61,6 @@ pub struct Status {
     pub eta_seconds: Option<Eta>,
     /// When to ask again, in ms; 0 = never, this is final.
     pub next_poll_ms: u64,
-    /// The operator's message.
-    pub notice: Option<String>,
     /// The clock that the times here belong to.
     pub now_ms: i64,
     /// When the calls begin.
@@ -63,8 +69,34 @@ pub struct Status {
     pub claim_by_ms: Option<i64>,
 }
 
+/// How many units there are for the people in front, in three bands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chance {
+    /// More than twice as many units as people up to here.
+    Plenty,
+    /// About as many.
+    Low,
+    /// Fewer units than people up to here.
+    Unlikely,
+}
+
+impl Chance {
+    fn of(units: u64, people: u64) -> Self {
+        if units > people.saturating_mul(2) {
+            Self::Plenty
+        } else if units >= people {
+            Self::Low
+        } else {
+            Self::Unlikely
+        }
+    }
+}
+
 /// A called visitor asks again so soon.
 const CALLED_POLL_MS: u64 = 1_000;
+/// Before a draw, the wait is taken as at least so long for the pacing.
+const UNDRAWN_WAIT_MS: u64 = 40_000;
 /// A wait that nobody can tell, near the front: taken as so long for the pacing.
 const NEAR_WAIT_MS: u64 = 16_000;
 
@@ -83,23 +115,29 @@ impl Board {
                 | VisitorState::Waiting
                 | VisitorState::Paused
                 | VisitorState::Standby
+                | VisitorState::Hold
         );
         let ahead = match state {
             VisitorState::Called | VisitorState::Inside => Some(0),
-            _ if in_line => ticket.map(|t| self.ahead_of(t.number)),
+            _ if in_line => ticket.and_then(|t| self.ahead_of(t)),
             _ => None,
         };
-        let newcomer = ahead.unwrap_or(self.waiting);
-        let eta_seconds = if in_line { self.eta(newcomer, now_ms) } else { None };
+        // Before a draw nobody has a place: half of the lobby is the fairest guess.
+        let undrawn = ticket.is_some() && ahead.is_none();
+        let newcomer = ahead.unwrap_or(if undrawn { self.crowd() / 2 } else { self.crowd() });
+        let eta_seconds = if in_line && !undrawn { self.eta(newcomer, now_ms) } else { None };
+        let units = self.stock.filter(|_| self.settings.stock_aware && in_line).map(|s| s.available + s.held);
         Status {
             room: self.settings.room.clone(),
             state,
-            place: ticket.map(|t| t.number),
+            number: ticket.map(|t| t.number),
+            place: ticket.and_then(|t| self.place_of(t)),
+            lane: ticket.map_or(0, Ticket::lane),
+            chance: units.map(|units| Chance::of(units, newcomer.saturating_add(self.called + self.inside + 1))),
             ahead,
-            behind: ahead.filter(|_| in_line).map(|ahead| self.waiting.saturating_sub(ahead).saturating_sub(1)),
+            behind: ahead.filter(|_| in_line).map(|ahead| self.crowd().saturating_sub(ahead).saturating_sub(1)),
             eta_seconds,
             next_poll_ms: self.poll_ms(state, ticket, newcomer, eta_seconds, now_ms),
-            notice: self.settings.notice.clone(),
             now_ms,
             starts_at_ms: self.settings.starts_at_ms,
             claim_by_ms: claim_by_ms.filter(|_| state == VisitorState::Called),
@@ -114,6 +152,8 @@ impl Board {
             (_, RoomState::SoldOut) => VisitorState::SoldOut,
             (_, RoomState::Closed) => VisitorState::Closed,
             (Some(Presence::Missed), _) => VisitorState::Missed,
+            // Nobody gets in while the store is doubted; the call is kept.
+            (_, RoomState::Hold) => VisitorState::Hold,
             (Some(Presence::Called), _) => VisitorState::Called,
             _ if on_board => VisitorState::Called,
             (_, RoomState::Scheduled) => VisitorState::Scheduled,
@@ -131,6 +171,8 @@ impl Board {
             VisitorState::Called => return CALLED_POLL_MS,
             VisitorState::Inside => Some(u64::MAX),
             VisitorState::Scheduled => Some(until(self.settings.lobby_opens_at_ms)),
+            // A whole lobby waits for one moment: nobody needs the drawn place in the same second.
+            VisitorState::Lobby if eta.is_none() => Some(until(self.settings.starts_at_ms).max(UNDRAWN_WAIT_MS)),
             _ => match eta {
                 Some(eta) => Some(eta.low.saturating_mul(1_000)),
                 None => (ahead < EXACT_RANKS).then_some(NEAR_WAIT_MS),
@@ -143,32 +185,39 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::LimitReason;
-    use crate::board::Totals;
+    use crate::admission::{LimitReason, Throttle};
+    use crate::board::{DrawnLobby, Totals};
     use crate::ladder::Ladder;
     use crate::settings::{RoomSettings, tests::room};
-    use crate::state::Stock;
+    use crate::state::{Losses, Stock};
     use std::sync::Arc;
 
-    /// 30 in line (numbers 71 to 100), 61 to 70 called until 5,000.
+    /// 30 in line (numbers 71 to 100, places 8 times that), 61 to 70 called until 5,000.
     fn board(settings: RoomSettings) -> Board {
         Board {
             settings: Arc::new(settings),
             taken_ms: 1_000,
             last_tick_ms: 1_000,
             waiting: 30,
+            lobby: 0,
             silent: 0,
             called: 10,
             inside: 0,
             buying: 0,
-            frontier: 70,
+            frontier: 560,
             next: 101,
+            losses: Losses::default(),
+            throttle: Throttle::default(),
+            drawing: false,
+            draw: None,
             stock: None,
             rate_per_s: Some(10.0),
+            trend: crate::eta::Trend::default(),
             reason: LimitReason::Target,
             totals: Totals::default(),
-            ladder: Ladder::new((0..30).map(|r| (r, 71 + r)), 30),
+            ladder: Ladder::new((0..30).map(|r| (r, 8 * (71 + r))), 30),
             called_until: (61..=70).map(|n| (n, 5_000)).collect(),
+            ended: [60].into(),
         }
     }
 
@@ -176,9 +225,11 @@ mod tests {
         Ticket {
             room: "shoes".parse().unwrap(),
             number,
+            place: 8 * number,
             visitor: service_kit::ids::VisitorId::new(),
             joined_ms: 0,
-            promise_ms: 0,
+            promise_low_ms: 0,
+            promise_high_ms: 0,
         }
     }
 
@@ -188,7 +239,8 @@ mod tests {
         for (number, ahead, behind) in [(71, 0, 29), (80, 9, 20), (100, 29, 0), (101, 30, 0), (105, 34, 0)] {
             let status = board.status(Some(&ticket(number)), Some(Presence::Waiting), 2_000);
             assert_eq!(status.state, VisitorState::Waiting);
-            assert_eq!((status.place, status.ahead, status.behind), (Some(number), Some(ahead), Some(behind)));
+            assert_eq!((status.number, status.ahead, status.behind), (Some(number), Some(ahead), Some(behind)));
+            assert_eq!((status.place, status.lane), (Some(8 * number), 0));
             assert!(status.eta_seconds.is_some());
         }
     }
@@ -239,8 +291,8 @@ mod tests {
         assert!((850..=1_150).contains(&early.next_poll_ms), "the lobby opens in 8 s: {}", early.next_poll_ms);
         let status = lobby.status(Some(&ticket(80)), None, 10_000);
         assert_eq!(status.state, VisitorState::Lobby);
-        assert_eq!(status.eta_seconds, Some(Eta { low: 120, high: 120 }));
-        assert!(status.next_poll_ms > 10_000);
+        assert_eq!(status.eta_seconds, Some(Eta { low: 60, high: 120 }));
+        assert!(status.next_poll_ms > 5_000);
     }
 
     #[test]
@@ -259,12 +311,14 @@ mod tests {
         for field in [
             "room",
             "state",
+            "number",
             "place",
+            "lane",
+            "chance",
             "ahead",
             "behind",
             "eta_seconds",
             "next_poll_ms",
-            "notice",
             "now_ms",
             "starts_at_ms",
             "claim_by_ms",
@@ -277,5 +331,60 @@ mod tests {
             (&public["state"], &public["waiting"], &public["limit_reason"]),
             (&"open".into(), &30.into(), &"target".into())
         );
+    }
+
+    #[test]
+    fn a_doubted_store_calls_nobody_and_keeps_every_place() {
+        let held = Board { losses: Losses { hold_until_ms: 9_000, lost_ms: 1 }, ..board(room()) };
+        for (number, presence) in [(80, None), (65, None), (65, Some(Presence::Called))] {
+            assert_eq!(held.status(Some(&ticket(number)), presence, 2_000).state, VisitorState::Hold);
+        }
+        assert_eq!(held.status(Some(&ticket(65)), Some(Presence::Inside), 2_000).state, VisitorState::Inside);
+        assert_eq!(held.status(Some(&ticket(80)), None, 9_000).state, VisitorState::Waiting, "it goes on by itself");
+        let by_hand = RoomSettings { after_store_loss: crate::settings::AfterStoreLoss::Operator, ..room() };
+        let waits = Board { settings: Arc::new(by_hand.clone()), ..held.clone() };
+        assert_eq!(waits.status(Some(&ticket(80)), None, 9_000).state, VisitorState::Hold);
+        let resumed = Board { settings: Arc::new(RoomSettings { resumed_ms: 1, ..by_hand }), ..held };
+        assert_eq!(resumed.status(Some(&ticket(80)), None, 9_000).state, VisitorState::Waiting);
+    }
+
+    #[test]
+    fn a_draw_tells_the_place_of_tickets_that_had_none() {
+        let undrawn = Ticket { place: 0, ..ticket(80) };
+        let settings = RoomSettings { mode: crate::settings::Mode::Draw, starts_at_ms: 60_000, ..room() };
+        let lobby =
+            Board { lobby: 500, waiting: 0, ladder: Ladder::default(), called_until: vec![], ..board(settings) };
+        let before = lobby.status(Some(&undrawn), None, 2_000);
+        assert_eq!(
+            (before.state, before.place, before.ahead, before.eta_seconds),
+            (VisitorState::Lobby, None, None, None)
+        );
+        let seed = std::array::from_fn(|i| i as u8);
+        let empty = crate::draw::Hex([0; 32]);
+        let document = crate::draw::Draw {
+            phase: crate::draw::Phase::Drawn,
+            count: Some(1_000),
+            seed: Some(crate::draw::Hex(seed)),
+            ..crate::draw::Draw::committed("shoes".parse().unwrap(), 0, empty, Default::default(), None, 0)
+        };
+        let drawn = Board { draw: Some(DrawnLobby::new(document, 1_000)), ..lobby };
+        // The published vector: with this seed index 0 of 1,000 comes to 906, 999 to 629.
+        assert_eq!(drawn.place_of(&Ticket { number: 1, ..undrawn.clone() }), Some(8 * 907));
+        assert_eq!(drawn.place_of(&Ticket { number: 1_000, ..undrawn.clone() }), Some(8 * 630));
+        assert_eq!(drawn.place_of(&Ticket { number: 1_001, ..undrawn }), None);
+    }
+
+    #[test]
+    fn the_chance_is_told_in_three_bands() {
+        let aware = RoomSettings { stock_aware: true, ..room() };
+        let chance = |available, number| {
+            let stock = Some(Stock { available, held: 0, sold: 0, total: 100 });
+            Board { stock, ..board(aware.clone()) }.status(Some(&ticket(number)), None, 2_000).chance
+        };
+        // 10 are called and not in yet.
+        assert_eq!(chance(100, 71), Some(Chance::Plenty));
+        assert_eq!(chance(15, 71), Some(Chance::Low));
+        assert_eq!(chance(15, 100), Some(Chance::Unlikely));
+        assert_eq!(board(room()).status(Some(&ticket(71)), None, 2_000).chance, None);
     }
 }

@@ -1,31 +1,45 @@
 //! The ticket: a signed receipt for one number of one room. It is checked on every poll, without any store.
 
+use crate::lane::LANE_SLOTS;
 use service_kit::ids::{RoomId, VisitorId};
 use service_kit::keys::{KeyRing, Purpose};
 use service_kit::token::{BadToken, TextSigner};
 
-/// Highest number: the largest integer that Lua and JavaScript keep exactly.
-pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// Highest number: four bytes of heartbeat per number fill the longest string that Redis keeps (512 MB).
+pub const NUMBER_MAX: u64 = (1 << 27) - 1;
+/// Highest place: the largest integer that Lua and JavaScript keep exactly.
+pub const PLACE_MAX: u64 = (1 << 53) - 1;
 
 /// What a visitor holds while waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// The room that gave it.
     pub room: RoomId,
-    /// The number, from 1.
+    /// The number, from 1: names this person in the room.
     pub number: u64,
+    /// The place: who has a lower one is called first. 0 = taken before a draw, which will tell.
+    pub place: u64,
     /// Who it was given to.
     pub visitor: VisitorId,
     /// When, by the store's clock.
     pub joined_ms: i64,
-    /// The upper end of the wait promised at that moment, in milliseconds; 0 = none was promised.
-    pub promise_ms: i64,
+    /// The lower end of the wait promised at that moment, in milliseconds.
+    pub promise_low_ms: i64,
+    /// The upper end; 0 = nothing was promised.
+    pub promise_high_ms: i64,
 }
 
-/// Signs and checks tickets: `1.<room>.<number>.<visitor>.<joined>.<promise>.<key id>.<mac>`.
+/// Signs and checks tickets: `2.<room>.<number>.<place>.<visitor>.<joined>.<low>.<high>.<key id>.<mac>`.
 #[derive(Clone)]
 pub struct TicketSigner {
     signer: TextSigner,
+}
+
+impl Ticket {
+    /// The lane that it stands in.
+    pub fn lane(&self) -> u8 {
+        u8::try_from(self.place % LANE_SLOTS).unwrap_or(0)
+    }
 }
 
 impl std::fmt::Debug for TicketSigner {
@@ -42,8 +56,8 @@ impl TicketSigner {
 
     /// The token, safe in a cookie and in a header.
     pub fn issue(&self, ticket: &Ticket) -> String {
-        let Ticket { room, number, visitor, joined_ms, promise_ms } = ticket;
-        self.signer.sign(&format!("1.{room}.{number}.{visitor}.{joined_ms}.{promise_ms}"))
+        let Ticket { room, number, place, visitor, joined_ms, promise_low_ms, promise_high_ms } = ticket;
+        self.signer.sign(&format!("2.{room}.{number}.{place}.{visitor}.{joined_ms}.{promise_low_ms}.{promise_high_ms}"))
     }
 
     /// The ticket, if we gave it for `room`.
@@ -54,17 +68,19 @@ impl TicketSigner {
         let body = self.signer.verify(token)?;
         let mut parts = body.split('.');
         let mut next = || parts.next().ok_or(BadToken);
-        if next()? != "1" || next()? != room.as_str() {
+        if next()? != "2" || next()? != room.as_str() {
             return Err(BadToken);
         }
         let number = next()?.parse().map_err(|_| BadToken)?;
+        let place = next()?.parse().map_err(|_| BadToken)?;
         let visitor = next()?.parse().map_err(|_| BadToken)?;
         let joined_ms = next()?.parse().map_err(|_| BadToken)?;
-        let promise_ms = next()?.parse().map_err(|_| BadToken)?;
-        if parts.next().is_some() || !(1..=NUMBER_MAX).contains(&number) {
+        let promise_low_ms = next()?.parse().map_err(|_| BadToken)?;
+        let promise_high_ms = next()?.parse().map_err(|_| BadToken)?;
+        if parts.next().is_some() || !(1..=NUMBER_MAX).contains(&number) || place > PLACE_MAX {
             return Err(BadToken);
         }
-        Ok(Ticket { room: room.clone(), number, visitor, joined_ms, promise_ms })
+        Ok(Ticket { room: room.clone(), number, place, visitor, joined_ms, promise_low_ms, promise_high_ms })
     }
 }
 
@@ -78,13 +94,22 @@ mod tests {
         let ring = KeyRing::new(&KeysConfig { ring: vec![KeyRing::generate("a")] }).unwrap();
         let signer = TicketSigner::new(&ring);
         let (room, other): (RoomId, RoomId) = ("shoes".parse().unwrap(), "bags".parse().unwrap());
-        let ticket = Ticket { room: room.clone(), number: 17, visitor: VisitorId::new(), joined_ms: 5, promise_ms: 0 };
+        let ticket = Ticket {
+            room: room.clone(),
+            number: 17,
+            place: 17_003,
+            visitor: VisitorId::new(),
+            joined_ms: 5,
+            promise_low_ms: 0,
+            promise_high_ms: 60_000,
+        };
         let token = signer.issue(&ticket);
         assert!(token.len() < 160, "{} bytes", token.len());
+        assert_eq!(ticket.lane(), 3);
         assert_eq!(signer.verify(&token, &room), Ok(ticket.clone()));
         assert_eq!(signer.verify(&token, &other), Err(BadToken));
         let text = TextSigner::new(&ring, Purpose::Ticket);
-        for body in ["1.shoes.0", "2.shoes.17", "1.shoes.17.short.5.0"] {
+        for body in ["2.shoes.0", "1.shoes.17", "2.shoes.17.17.short.5.0.0"] {
             assert!(signer.verify(&text.sign(body), &room).is_err(), "{body}");
         }
         let zero = Ticket { number: 0, ..ticket.clone() };

@@ -14,7 +14,6 @@ use queue::admission::LimitReason;
 use queue::keys::RoomKeys;
 use queue::line::{Claim, Line, Presence, REBUILD_HOLD_MS};
 use queue::settings::RoomSettings;
-use queue::ticket::Ticket;
 use service_kit::clock::now_ms;
 use service_kit::ids::VisitorId;
 use service_kit::redis::StoreError;
@@ -78,7 +77,7 @@ async fn two_gates_call_20_000_people_once_each_in_order_and_within_the_rate() {
     println!("{} ticks, {raced} overtaken, over {} ms", ticks.len(), ticks.last().unwrap().0 - ticks[0].0);
 
     let board = gates[0].board(room.clone()).await.unwrap();
-    assert_eq!((board.totals.calls, board.totals.inversions, board.frontier), (PEOPLE, 0, PEOPLE));
+    assert_eq!((board.totals.calls, board.totals.inversions, board.frontier), (PEOPLE, 0, support::place(PEOPLE)));
     assert_eq!(ticks.iter().map(|(_, calls)| calls).sum::<u64>(), PEOPLE);
     // Everybody is called once, and a lower number never later than a higher one.
     let mut called = zset(&redis, &RoomKeys::new(&room.room).called()).await;
@@ -108,15 +107,10 @@ async fn status_polls_cost_redis_nothing() {
     let before = commands_run(&redis).await;
     assert!(before >= 300);
     for i in 0..20_000_u64 {
-        let ticket = Ticket {
-            room: settings.room.clone(),
-            number: 1 + i % 300,
-            visitor: VisitorId::new(),
-            joined_ms: T,
-            promise_ms: 0,
-        };
+        let number = 1 + i % 300;
+        let ticket = support::ticket(&settings, number, support::place(number));
         let status = board.status(Some(&ticket), Some(Presence::Waiting), T + i as i64);
-        assert_eq!(status.place, Some(ticket.number));
+        assert_eq!((status.number, status.ahead), (Some(number), Some(number - 1)));
     }
     assert_eq!(commands_run(&redis).await, before);
 }
@@ -135,14 +129,10 @@ async fn a_flushed_store_is_rebuilt_from_the_tickets_in_the_same_order() {
     assert!(newcomer.number > 1_200, "number {} was given twice", newcomer.number);
     for (i, some) in tickets.chunks(100).enumerate() {
         let now = T + 2_000 + i as i64 * 1_000;
-        let presences = line.at(now).beat(&room, some).await.unwrap();
+        let presences = support::beat(&line.at(now), &room, some).await.unwrap();
         assert!(presences.iter().all(|p| *p == Presence::Waiting));
         let tick = line.at(now).tick(&room).await.unwrap();
-        assert_eq!(
-            (tick.calls, tick.reason),
-            (0, LimitReason::Rebuilding),
-            "nobody is called while tickets are collected"
-        );
+        assert_eq!((tick.calls, tick.reason), (0, LimitReason::Store), "nobody is called while tickets are collected");
     }
     let keys = RoomKeys::new(&room.room);
     let expected: Vec<u64> = (1..=1_200).chain([newcomer.number]).collect();
@@ -153,7 +143,7 @@ async fn a_flushed_store_is_rebuilt_from_the_tickets_in_the_same_order() {
     let mut order = Vec::new();
     while order.len() < 300 {
         now += 500;
-        line.at(now).beat(&room, &tickets).await.unwrap();
+        support::beat(&line.at(now), &room, &tickets).await.unwrap();
         line.at(now).tick(&room).await.unwrap();
         order = members(&redis, &keys.called()).await;
         order.sort_unstable();
@@ -166,15 +156,15 @@ async fn a_flushed_store_is_rebuilt_from_the_tickets_in_the_same_order() {
 async fn a_ticket_of_a_lost_store_is_evidence_even_for_a_gate_that_remembers_nothing() {
     let (_server, redis, line) = support::line().await;
     let room = room("restart");
-    assert_eq!(line.at(T).claim(&room, 40).await, Ok(Claim::NotYourTurn));
+    assert_eq!(support::claim(&line.at(T), &room, 40).await, Ok(Claim::NotYourTurn));
     assert!(!line.at(T).leave(&room, 50).await.unwrap());
     let forgetful = Line::new(redis.clone());
     assert!(join(&forgetful, &room, "new", T).await.number > 50, "numbers 40 and 50 are taken");
-    assert_eq!(line.at(T).tick(&room).await.unwrap().reason, LimitReason::Rebuilding);
-    assert_eq!(line.at(T).beat(&room, &[40, 50]).await, Ok(vec![Presence::Waiting, Presence::Left]));
+    assert_eq!(line.at(T).tick(&room).await.unwrap().reason, LimitReason::Store);
+    assert_eq!(support::beat(&line.at(T), &room, &[40, 50]).await, Ok(vec![Presence::Waiting, Presence::Left]));
     // Late tickets with ever higher numbers do not hold the room again and again.
-    line.at(T + 24_000).beat(&room, &[900_000]).await.unwrap();
-    assert_ne!(line.at(T + REBUILD_HOLD_MS).tick(&room).await.unwrap().reason, LimitReason::Rebuilding);
+    support::beat(&line.at(T + 24_000), &room, &[900_000]).await.unwrap();
+    assert_ne!(line.at(T + REBUILD_HOLD_MS).tick(&room).await.unwrap().reason, LimitReason::Store);
 }
 
 #[tokio::test]
@@ -232,6 +222,6 @@ async fn one_tick_calls_many_in_bounded_runs_and_leaves_the_rest_as_spare() {
     assert_eq!(field(&redis, &keys.room(), "spare").await, 2_000);
     let direct = join(&line, &room, "direct", T + 60).await;
     assert_eq!((direct.number, direct.called_until_ms), (3_001, Some(T + 60_060)));
-    assert_eq!(line.at(T + 61).claim(&room, 3_001).await, Ok(Claim::Inside { lease_until_ms: T + 600_061 }));
+    assert_eq!(support::claim(&line.at(T + 61), &room, 3_001).await, Ok(Claim::Inside { lease_until_ms: T + 600_061 }));
     assert_eq!(field(&redis, &keys.room(), "inversions").await, 0);
 }

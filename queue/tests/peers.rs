@@ -12,7 +12,9 @@ mod support;
 
 use queue::admission::LimitReason;
 use queue::keys::RoomKeys;
-use queue::line::{Claim, Presence, REFUSED_CLOSED, REFUSED_KEY, REFUSED_NUMBER, REFUSED_SCHEDULED, SPARE_AGE_MAX_MS};
+use queue::line::{
+    Claim, Presence, REBUILD_HOLD_MS, REFUSED_CLOSED, REFUSED_KEY, REFUSED_NUMBER, REFUSED_SCHEDULED, SPARE_AGE_MAX_MS,
+};
 use queue::settings::RoomSettings;
 use service_kit::ids::VisitorId;
 use service_kit::redis::StoreError;
@@ -36,7 +38,7 @@ async fn newcomers_never_pass_people_in_line() {
     line.at(T).tick(&room).await.unwrap();
     assert_eq!(line.at(T + 1_000).tick(&room).await.unwrap().calls, 2);
     for number in [1, 2] {
-        line.at(T + 1_000).claim(&room, number).await.unwrap();
+        support::claim(&line.at(T + 1_000), &room, number).await.unwrap();
     }
     // Two places become free; the third person waits. A newcomer must not take one.
     for number in [1, 2] {
@@ -53,13 +55,13 @@ async fn absent_people_in_front_do_not_stall_the_line() {
     let room = RoomSettings { silence_ms: 10_000, ..room("stall") };
     crowd(&line, &room, 3_000, T).await;
     let alive: Vec<u64> = (2_991..=3_000).collect();
-    line.at(T + 20_000).beat(&room, &alive).await.unwrap();
+    support::beat(&line.at(T + 20_000), &room, &alive).await.unwrap();
     line.at(T + 20_000).tick(&room).await.unwrap();
     let tick = line.at(T + 21_000).tick(&room).await.unwrap();
     assert_eq!((tick.calls, tick.skips), (10, 2_990), "nobody's own poll is needed, and 2,990 absentees cost nothing");
     // They lost nothing: the first one who comes back is called first, before people who came later.
     join(&line, &room, "late", T + 21_000).await;
-    assert_eq!(line.at(T + 21_050).beat(&room, &[7]).await, Ok(vec![Presence::Waiting]));
+    assert_eq!(support::beat(&line.at(T + 21_050), &room, &[7]).await, Ok(vec![Presence::Waiting]));
     line.at(T + 21_100).tick(&room).await.unwrap();
     let keys = RoomKeys::new(&room.room);
     assert!(members(&redis, &keys.called()).await.contains(&7));
@@ -74,7 +76,7 @@ async fn people_of_one_millisecond_keep_their_order() {
     crowd(&line, &room, 120, T).await;
     let mut called = Vec::new();
     for i in 0..24 {
-        line.at(T + i * 1_000).beat(&room, &(1..=120).collect::<Vec<_>>()).await.unwrap();
+        support::beat(&line.at(T + i * 1_000), &room, &(1..=120).collect::<Vec<_>>()).await.unwrap();
         line.at(T + i * 1_000).tick(&room).await.unwrap();
         called = members(&redis, &RoomKeys::new(&room.room).called()).await;
         called.sort_unstable();
@@ -168,10 +170,13 @@ async fn direct_entries_since_the_snapshot_count_against_the_decision() {
         keys.missed(),
         keys.returned(),
         keys.left(),
+        keys.entered(),
+        keys.ended(),
     ];
     let now = (T + 1_002).to_string();
     let args =
-        [&now, &version, "3", "0", "0", &now, "60000", "60000", "512", "512", "86400000", "target"].map(str::to_owned);
+        [&now, &version, "3", "0", "0", &now, "60000", "60000", "512", "512", "86400000", "target", "1000", "0", "0"]
+            .map(str::to_owned);
     let reply = redis.run(queue::line::Line::scripts()[2], &keys, &args).await.unwrap();
     assert_eq!(reply.at(2).unwrap().int(), Ok(0), "all three places were taken meanwhile");
 }
@@ -195,8 +200,8 @@ async fn repeated_and_refused_joins_advance_nothing() {
         assert_eq!(join(&line, &room, "same", T).await.number, 1);
     }
     assert_eq!(field(&redis, &RoomKeys::new(&room.room).room(), "next").await, 2);
-    assert_eq!(code(line.claim(&room, 0).await), REFUSED_NUMBER);
-    assert_eq!(code(line.beat(&room, &[1, u64::MAX]).await), REFUSED_NUMBER);
+    assert_eq!(code(support::claim(&line, &room, 0).await), REFUSED_NUMBER);
+    assert_eq!(code(support::beat(&line, &room, &[1, u64::MAX]).await), REFUSED_NUMBER);
 }
 
 #[tokio::test]
@@ -206,7 +211,7 @@ async fn a_reload_never_moves_anybody() {
     crowd(&line, &room, 5, T).await;
     for i in 0..20 {
         join(&line, &room, "k2", T + i * 1_000).await;
-        line.at(T + i * 1_000).beat(&room, &[2, 2, 4]).await.unwrap();
+        support::beat(&line.at(T + i * 1_000), &room, &[2, 2, 4]).await.unwrap();
     }
     assert_eq!(members(&redis, &RoomKeys::new(&room.room).line()).await, [1, 2, 3, 4, 5]);
 }
@@ -222,19 +227,19 @@ async fn the_called_who_do_not_come_free_their_place_and_are_forgiven_once() {
     assert_eq!(members(&redis, &keys.called()).await, [1]);
     assert_eq!(line.at(T + 2_000).tick(&room).await.unwrap().reason, LimitReason::InsideCap);
     // Number 1 sleeps through the window; at its very end the place is free, and a late claim is late.
-    assert_eq!(line.at(T + 6_000).claim(&room, 1).await, Ok(Claim::Missed));
+    assert_eq!(support::claim(&line.at(T + 6_000), &room, 1).await, Ok(Claim::Missed));
     let tick = line.at(T + 6_000).tick(&room).await.unwrap();
     assert_eq!((tick.calls, tick.claims_missed), (1, 1));
     assert_eq!(members(&redis, &keys.called()).await, [2]);
     // Back once: first in line again.
-    assert_eq!(line.at(T + 6_500).beat(&room, &[1]).await, Ok(vec![Presence::Waiting]));
+    assert_eq!(support::beat(&line.at(T + 6_500), &room, &[1]).await, Ok(vec![Presence::Waiting]));
     line.at(T + 6_600).leave(&room, 2).await.unwrap();
     line.at(T + 7_000).tick(&room).await.unwrap();
     assert_eq!(members(&redis, &keys.called()).await, [1]);
     // A second miss is final, swept by a tick or found by the heartbeat.
-    assert_eq!(line.at(T + 12_000).beat(&room, &[1]).await, Ok(vec![Presence::Missed]));
-    assert_eq!(line.at(T + 12_001).beat(&room, &[1]).await, Ok(vec![Presence::Missed]));
-    assert_eq!(line.at(T + 12_001).claim(&room, 1).await, Ok(Claim::Missed));
+    assert_eq!(support::beat(&line.at(T + 12_000), &room, &[1]).await, Ok(vec![Presence::Missed]));
+    assert_eq!(support::beat(&line.at(T + 12_001), &room, &[1]).await, Ok(vec![Presence::Missed]));
+    assert_eq!(support::claim(&line.at(T + 12_001), &room, 1).await, Ok(Claim::Missed));
     line.at(T + 13_000).tick(&room).await.unwrap();
     assert_eq!(members(&redis, &keys.called()).await, [3]);
     assert_eq!(field(&redis, &keys.room(), "inversions").await, 0);
@@ -259,14 +264,14 @@ async fn a_claim_repeated_is_one_claim_with_one_lease() {
     crowd(&line, &room, 1, T).await;
     line.at(T).tick(&room).await.unwrap();
     line.at(T + 1_000).tick(&room).await.unwrap();
-    let first = line.at(T + 2_000).claim(&room, 1).await;
+    let first = support::claim(&line.at(T + 2_000), &room, 1).await;
     assert_eq!(first, Ok(Claim::Inside { lease_until_ms: T + 602_000 }));
     for i in 1..10 {
-        assert_eq!(line.at(T + 2_000 + i * 60_000).claim(&room, 1).await, first, "the lease never grows");
+        assert_eq!(support::claim(&line.at(T + 2_000 + i * 60_000), &room, 1).await, first, "the lease never grows");
     }
     assert_eq!(field(&redis, &RoomKeys::new(&room.room).room(), "claims").await, 1);
-    assert_eq!(line.at(T + 602_000).claim(&room, 1).await, Ok(Claim::Missed));
-    assert_eq!(line.at(T + 602_000).beat(&room, &[1]).await, Ok(vec![Presence::Missed]));
+    assert_eq!(support::claim(&line.at(T + 602_000), &room, 1).await, Ok(Claim::Missed));
+    assert_eq!(support::beat(&line.at(T + 602_000), &room, &[1]).await, Ok(vec![Presence::Missed]));
 }
 
 #[tokio::test]
@@ -277,10 +282,10 @@ async fn nothing_a_client_does_or_leaves_undone_opens_the_gate() {
     for i in 0..50 {
         let now = T + i * 19_000;
         line.at(now).tick(&room).await.unwrap();
-        assert_eq!(line.at(now).claim(&room, 1).await, Ok(Claim::NotYourTurn));
+        assert_eq!(support::claim(&line.at(now), &room, 1).await, Ok(Claim::NotYourTurn));
         // Silence for many minutes, then a heartbeat, then a re-join.
         if i % 20 == 19 {
-            assert_eq!(line.at(now).beat(&room, &[1]).await, Ok(vec![Presence::Waiting]));
+            assert_eq!(support::beat(&line.at(now), &room, &[1]).await, Ok(vec![Presence::Waiting]));
             assert_eq!(join(&line, &room, "k1", now).await.called_until_ms, None);
         }
     }
@@ -294,20 +299,41 @@ async fn a_leaver_is_not_put_back_by_a_late_heartbeat() {
     crowd(&line, &settings, 3, T).await;
     assert_eq!(line.at(T).leave(&settings, 2).await, Ok(true));
     assert_eq!(line.at(T).leave(&settings, 2).await, Ok(false));
-    assert_eq!(line.at(T + 1).beat(&settings, &[1, 2]).await, Ok(vec![Presence::Waiting, Presence::Left]));
-    assert_eq!(line.at(T + 1).claim(&settings, 2).await, Ok(Claim::Left));
+    assert_eq!(support::beat(&line.at(T + 1), &settings, &[1, 2]).await, Ok(vec![Presence::Waiting, Presence::Left]));
+    assert_eq!(support::claim(&line.at(T + 1), &settings, 2).await, Ok(Claim::Left));
     assert_eq!(members(&redis, &RoomKeys::new(&settings.room).line()).await, [1, 3]);
     let board = line.at(T + 1).board(Arc::new(settings)).await.unwrap();
-    assert_eq!((board.ahead_of(3), board.totals.leaves), (1, 1));
+    let third = support::ticket(&board.settings, 3, support::place(3));
+    assert_eq!((board.ahead_of(&third), board.totals.leaves), (Some(1), 1));
 }
 
 #[tokio::test]
 async fn a_clock_that_jumps_neither_stalls_nor_floods_the_line() {
     let (_server, _redis, line) = support::line().await;
-    let room = room("clock");
-    crowd(&line, &room, 100, T).await;
-    line.at(T).tick(&room).await.unwrap();
-    assert_eq!(line.at(T + 1_000).tick(&room).await.unwrap().calls, 10);
-    assert_eq!(line.at(T - 3_600_000).tick(&room).await.unwrap().calls, 0);
-    assert_eq!(line.at(T - 3_599_000).tick(&room).await.unwrap().calls, 10, "it goes on from the new time");
+    let hour = 3_600_000;
+    for (name, by) in [("back", -hour), ("forward", hour)] {
+        let room = RoomSettings { lease_ms: 60_000, ..room(name) };
+        crowd(&line, &room, 100, T).await;
+        line.at(T).tick(&room).await.unwrap();
+        assert_eq!(line.at(T + 1_000).tick(&room).await.unwrap().calls, 10);
+        let lease = support::claim(&line.at(T + 1_500), &room, 1).await.unwrap();
+        assert_eq!(lease, Claim::Inside { lease_until_ms: T + 61_500 });
+        // One second later by a clock that nobody sets; the store says an hour more, or less.
+        let stepped = |ms: i64| line.at_stepped(T + ms + by, T + ms);
+        assert_eq!(stepped(2_000).tick(&room).await.unwrap().reason, LimitReason::Store, "{name}");
+        let board = stepped(2_000).board(Arc::new(room.clone())).await.unwrap();
+        assert_eq!((board.taken_ms, board.inside, board.called, board.waiting), (T + 2_000, 1, 9, 90), "{name}");
+        let held = T + 2_000 + REBUILD_HOLD_MS;
+        assert_eq!(stepped(3_000).claim(&room, 2, support::place(2), false).await, Ok(Claim::NotYourTurn), "no pass");
+        assert_eq!(support::claim(&stepped(3_000), &room, 1).await.unwrap(), lease, "the pass in hand is as it was");
+        let everybody: Vec<u64> = (11..=100).collect();
+        support::beat(&stepped(held - T), &room, &everybody).await.unwrap();
+        assert_eq!(stepped(held - T).tick(&room).await.unwrap().calls, 10, "{name}: it goes on by itself");
+        let called = stepped(held - T).board(Arc::new(room.clone())).await.unwrap().called_until;
+        assert_eq!(
+            called.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
+            (2..=20).collect::<Vec<_>>(),
+            "in the same order"
+        );
+    }
 }

@@ -24,3 +24,24 @@ pub fn rfc3339(ms: i64) -> String {
         .and_then(|t| t.format(&Rfc3339).ok())
         .unwrap_or_else(|| ms.to_string())
 }
+
+/// The milliseconds of an RFC 3339 time, e.g. `2026-11-21T12:00:00+09:00`; `None` when it is not one.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    use time::format_description::well_known::Rfc3339;
+    let at = time::OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_was_written_can_be_read() {
+        for ms in [0, 1_795_228_496_123, 253_402_300_799_999] {
+            assert_eq!(parse_rfc3339(&rfc3339(ms)), Some(ms));
+        }
+        assert_eq!(parse_rfc3339("2026-11-21T12:00:00+09:00"), parse_rfc3339("2026-11-21T03:00:00Z"));
+        assert_eq!(parse_rfc3339("tomorrow"), None);
+    }
+}

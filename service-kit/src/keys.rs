@@ -35,6 +35,14 @@ pub enum Purpose {
     Csrf,
     /// Ed25519 assertions to foreign upstreams.
     Assertion,
+    /// The secrets behind draws.
+    Draw,
+    /// Codes and invitations that the operator hands out.
+    Invitation,
+    /// Challenges of the proof of work.
+    Proof,
+    /// Fingerprints of browsers.
+    Browser,
 }
 
 impl Purpose {
@@ -45,6 +53,10 @@ impl Purpose {
             Self::Session => b"floodgate session",
             Self::Csrf => b"floodgate csrf",
             Self::Assertion => b"floodgate assertion",
+            Self::Draw => b"floodgate draw",
+            Self::Invitation => b"floodgate invitation",
+            Self::Proof => b"floodgate proof",
+            Self::Browser => b"floodgate browser",
         }
     }
 }

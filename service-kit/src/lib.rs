@@ -4,6 +4,7 @@
 //! Nothing here knows a business rule. Read next: [`config`], [`redis`], [`token`], [`problem`].
 
 pub mod admin;
+pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod http;
@@ -11,9 +12,13 @@ pub mod ids;
 pub mod keys;
 pub mod metric;
 pub mod money;
+pub mod network;
+pub mod operator;
+pub mod private_cluster;
 pub mod private_store;
 pub mod problem;
 pub mod redis;
+pub mod session;
 pub mod shutdown;
 pub mod telemetry;
 pub mod token;

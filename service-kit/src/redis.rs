@@ -1,4 +1,4 @@
-//! The door to Redis: the only module that names the client library.
+//! The door to Redis: the only module that names the client library. One server, or a cluster (`redis/cluster.rs`).
 //!
 //! Rules behind it (each learnt from a measured failure of the defaults):
 //! a command is sent once (`max_command_attempts = 1`), because a second try after a lost reply
@@ -7,21 +7,27 @@
 //! A time-out or a cut connection is [`StoreError::Unknown`]: it may have happened. Scripts carry
 //! operation ids, so the caller may repeat them.
 
+mod cluster;
+mod slots;
+
+use cluster::Cluster;
 use fred::clients::Pool;
 use fred::error::ErrorKind;
 use fred::interfaces::ClientLike as _;
 use fred::types::config::{Config, ReconnectPolicy};
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Section `[redis]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
-    /// `redis://host:port` or `redis+unix:///path/redis.sock`.
+    /// `redis://host:port`, `redis+unix:///path/redis.sock`, or `redis-cluster://host:port?node=host:port` with one or
+    /// more nodes of a cluster.
     pub url: String,
-    /// Connections per process.
+    /// Connections per process; with a cluster, per master.
     #[serde(default = "default_connections")]
     pub connections: usize,
     /// Longest wait for one reply.
@@ -38,6 +44,9 @@ fn default_command_timeout_ms() -> u64 {
 
 /// Most commands that may wait for a connection before new ones are refused.
 const COMMAND_BUFFER_MAX: usize = 20_000;
+
+/// Commands about a server rather than a key; [`Redis::command`] sends them to every master of a cluster.
+pub const KEYLESS: &[&str] = &["CLIENT", "CONFIG", "DBSIZE", "FLUSHALL", "INFO", "PING", "SCRIPT", "SLOWLOG"];
 
 /// Redis did not do what was asked, or nobody knows whether it did.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -177,10 +186,86 @@ impl From<Value> for Reply {
     }
 }
 
-/// A pool of connections. Cheap to clone. Must be made on the runtime that keeps running.
+/// The connections to one server.
+#[derive(Clone)]
+struct Node {
+    pool: Pool,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Node")
+    }
+}
+
+impl Node {
+    fn build(config: Config, settings: &RedisConfig, connections: usize) -> Result<Self, StoreError> {
+        let pool = Builder::from_config(config)
+            .with_performance_config(|p| {
+                p.default_command_timeout = Duration::from_millis(settings.command_timeout_ms);
+            })
+            .with_connection_config(|c| {
+                c.connection_timeout = Duration::from_secs(2);
+                c.internal_command_timeout = Duration::from_secs(2);
+                c.max_command_attempts = 1;
+                c.max_command_buffer_len = COMMAND_BUFFER_MAX;
+                c.unresponsive.max_timeout = Some(Duration::from_secs(10));
+                c.unresponsive.interval = Duration::from_secs(1);
+                c.tcp.nodelay = Some(true);
+            })
+            .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2))
+            .build_pool(connections)
+            .map_err(|e| StoreError::Config(format!("`redis.connections`: {}", e.details())))?;
+        Ok(Self { pool })
+    }
+    /// Waits for the first connection; an error when there is none. Afterwards it reconnects by itself.
+    async fn connect(config: Config, settings: &RedisConfig, connections: usize) -> Result<Self, StoreError> {
+        let node = Self::build(config, settings, connections)?;
+        node.pool.init().await.map_err(to_store_error)?;
+        Ok(node)
+    }
+    /// Connects in the background, however long that takes.
+    fn connect_later(mut config: Config, settings: &RedisConfig) -> Result<Self, StoreError> {
+        config.fail_fast = false;
+        let node = Self::build(config, settings, settings.connections.clamp(1, 16))?;
+        drop(node.pool.connect());
+        Ok(node)
+    }
+    async fn connected_within(&self, ms: u64) {
+        let _ = tokio::time::timeout(Duration::from_millis(ms), self.pool.wait_for_connect()).await;
+    }
+    async fn send(&self, command: CustomCommand, parts: Vec<Value>) -> Result<Reply, StoreError> {
+        // Boxed: the library's futures are large, and whoever awaits us, up to a whole request, would be copied with
+        // them. A status poll that never comes here was a third dearer without this.
+        let sent = Box::pin(self.pool.next().custom::<Value, Value>(command, parts));
+        sent.await.map(Reply::from).map_err(to_store_error)
+    }
+    /// Sends a command behind `ASKING`: for a key that is on its way to this node.
+    async fn send_asking(&self, command: CustomCommand, parts: Vec<Value>) -> Result<Reply, StoreError> {
+        let both = Box::pin(async {
+            let pipeline = self.pool.next().pipeline();
+            let asking = CustomCommand::new_static("ASKING", ClusterHash::Random, false);
+            let () = pipeline.custom::<(), Value>(asking, Vec::new()).await?;
+            let () = pipeline.custom::<(), Value>(command, parts).await?;
+            pipeline.last::<Value>().await
+        });
+        both.await.map(Reply::from).map_err(to_store_error)
+    }
+    async fn close(&self) {
+        let _ = self.pool.quit().await;
+    }
+}
+
+#[derive(Clone)]
+enum Door {
+    Server(Node),
+    Cluster(Arc<Cluster>),
+}
+
+/// Pools of connections. Cheap to clone. Must be made on the runtime that keeps running.
 #[derive(Clone)]
 pub struct Redis {
-    pool: Pool,
+    door: Door,
 }
 
 impl std::fmt::Debug for Redis {
@@ -197,24 +282,12 @@ impl Redis {
     pub async fn connect(settings: &RedisConfig) -> Result<Self, StoreError> {
         let config =
             Config::from_url(&settings.url).map_err(|e| StoreError::Config(format!("`redis.url`: {}", e.details())))?;
-        let pool = Builder::from_config(config)
-            .with_performance_config(|p| {
-                p.default_command_timeout = Duration::from_millis(settings.command_timeout_ms);
-            })
-            .with_connection_config(|c| {
-                c.connection_timeout = Duration::from_secs(2);
-                c.internal_command_timeout = Duration::from_secs(2);
-                c.max_command_attempts = 1;
-                c.max_command_buffer_len = COMMAND_BUFFER_MAX;
-                c.unresponsive.max_timeout = Some(Duration::from_secs(10));
-                c.unresponsive.interval = Duration::from_secs(1);
-                c.tcp.nodelay = Some(true);
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2))
-            .build_pool(settings.connections.clamp(1, 16))
-            .map_err(|e| StoreError::Config(format!("`redis.connections`: {}", e.details())))?;
-        pool.init().await.map_err(to_store_error)?;
-        Ok(Self { pool })
+        let door = if config.server.is_clustered() {
+            Door::Cluster(Cluster::connect(config, settings).await?)
+        } else {
+            Door::Server(Node::connect(config, settings, settings.connections.clamp(1, 16)).await?)
+        };
+        Ok(Self { door })
     }
 
     /// Runs a script by its SHA; sends the text once when Redis does not know it (restart, flush).
@@ -247,26 +320,40 @@ impl Redis {
         parts.push(body.into());
         parts.push(i64::try_from(keys.len()).unwrap_or(0).into());
         parts.extend(keys.iter().chain(args).map(|s| Value::from(s.as_str())));
-        let command = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
-        self.send(command, parts).await
+        self.send(CustomCommand::new_static(verb, ClusterHash::Offset(2), false), keys.first(), parts).await
     }
 
     /// Runs one plain command, e.g. `command("HGETALL", &["fg:rooms"])`. Reads only, or writes that may repeat.
+    /// Its first argument is a key, except for [`KEYLESS`]: in a cluster those go to every master, integers are added
+    /// up and texts joined.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn command(&self, verb: &'static str, args: &[&str]) -> Result<Reply, StoreError> {
         let parts: Vec<Value> = args.iter().map(|a| Value::from(*a)).collect();
-        self.send(CustomCommand::new_static(verb, ClusterHash::FirstKey, false), parts).await
+        let key = if KEYLESS.contains(&verb) { None } else { args.first() };
+        self.send(CustomCommand::new_static(verb, ClusterHash::FirstKey, false), key, parts).await
     }
 
-    async fn send(&self, command: CustomCommand, parts: Vec<Value>) -> Result<Reply, StoreError> {
-        self.pool.next().custom::<Value, Value>(command, parts).await.map(Reply::from).map_err(to_store_error)
+    async fn send(
+        &self,
+        command: CustomCommand,
+        key: Option<&impl AsRef<str>>,
+        parts: Vec<Value>,
+    ) -> Result<Reply, StoreError> {
+        match (&self.door, key) {
+            (Door::Server(node), _) => node.send(command, parts).await,
+            (Door::Cluster(cluster), Some(key)) => Box::pin(cluster.send(key.as_ref(), &command, parts)).await,
+            (Door::Cluster(cluster), None) => Box::pin(cluster.send_everywhere(&command, &parts)).await,
+        }
     }
 
     /// Closes the connections.
     pub async fn close(&self) {
-        let _ = self.pool.quit().await;
+        match &self.door {
+            Door::Server(node) => node.close().await,
+            Door::Cluster(cluster) => cluster.close().await,
+        }
     }
 }
 

@@ -61,8 +61,15 @@ async fn stage() -> (Stage, Stores) {
     let made: serde_json::Value = serde_json::from_slice(&made.body).unwrap();
     let deal: DealId = made["id"].as_str().unwrap().parse().unwrap();
     let visitor = VisitorId::new();
-    let pass = Pass { room: RoomId::of_deal(deal), visitor, number: 1, expires_at_ms: now_ms() + 600_000 };
-    let pass = PassSigner::new(&ring).issue(&pass, now_ms()).unwrap();
+    let pass = Pass {
+        room: RoomId::of_deal(deal),
+        visitor,
+        number: 1,
+        browser: 0,
+        issued_ms: now_ms(),
+        expires_at_ms: now_ms() + 600_000,
+    };
+    let pass = PassSigner::new(&ring).issue(&pass).unwrap();
     tokio::spawn(async move { axum::serve(listener, crate::api::service(&app)).await });
     (Stage { base, deal, pass }, Stores { _trigger: trigger, _redis: redis, postgres, _dir: dir })
 }

@@ -125,6 +125,29 @@ fn both(slug: Slug) -> (Pair, Pair) {
             ("대기실이 닫혔습니다", "이 딜의 대기실은 운영이 끝났습니다. 결제된 금액은 없습니다."),
             ("This waiting room is closed", "It lets nobody in any more. Nothing was charged."),
         ),
+        Slug::InvitationRequired => (
+            ("초대받은 분만 입장할 수 있습니다", "받은 초대 코드를 입력하면 번호를 드립니다."),
+            ("This room is for invited people", "Enter the code of your invitation to get a number."),
+        ),
+        Slug::CodeInvalid => (
+            ("코드가 맞지 않습니다", "이 대기실의 코드가 아닙니다. 받은 그대로 다시 입력해 주세요."),
+            ("The code is not right", "It is not a code of this waiting room. Enter it just as you got it."),
+        ),
+        Slug::CodeUsed => (
+            ("이미 사용한 코드입니다", "이 코드는 정해진 횟수만큼 모두 사용되었습니다. 코드를 준 곳에 문의해 주세요."),
+            ("The code is used up", "It was used as often as it may be. Ask those who gave it to you."),
+        ),
+        Slug::ProofRequired => (
+            ("잠시 확인이 필요합니다", "접속이 몰려 기기를 확인하고 있습니다. 페이지에서 열면 자동으로 진행됩니다."),
+            ("A short check is needed", "Many requests arrive at once. Open the page: the check runs by itself."),
+        ),
+        Slug::PassOfAnotherBrowser => (
+            (
+                "다른 브라우저의 입장권입니다",
+                "입장권은 받은 브라우저에서만 쓸 수 있습니다. 그 브라우저에서 계속해 주세요.",
+            ),
+            ("The pass belongs to another browser", "A pass works where it was given. Go on in that browser."),
+        ),
         Slug::TooManyRequests => (
             ("요청이 너무 많습니다", "잠시 기다린 뒤 다시 시도해 주세요. 순번과 주문은 유지됩니다."),
             ("Too many requests", "Wait a moment and try again. Your place and your orders are kept."),

@@ -113,7 +113,7 @@ async fn only_the_right_pass_opens() {
     let shopper = w.person().await;
     let pass_of = |room: RoomId, expires_at_ms: i64, keys: &KeyRing| {
         PassSigner::new(keys)
-            .issue(&Pass { room, visitor: VisitorId::new(), number: 1, expires_at_ms }, now_ms())
+            .issue(&Pass { room, visitor: VisitorId::new(), number: 1, browser: 0, issued_ms: 0, expires_at_ms })
             .unwrap()
     };
     let foreign = KeyRing::new(&KeysConfig { ring: vec![KeyRing::generate("a")] }).unwrap();

@@ -1,6 +1,8 @@
 //! Accounts, sessions, merchants, deals and rooms.
 
 use crate::world::{Answer, Run, World};
+use queue::control::{self, Change, Command};
+use queue::overrides::Overrides;
 use queue::registry;
 use serde_json::{Value, json};
 use service_kit::clock::now_ms;
@@ -99,9 +101,10 @@ async fn a_merchant_makes_a_deal_and_it_sells() {
 async fn every_deal_gets_a_room_and_the_operator_keeps_the_last_word() {
     let w = World::start(Run::All).await;
     let deal = w.deal(5, 5).await;
+    let room_id = RoomId::of_deal(deal);
     let find = async || {
-        let rooms = registry::fetch(&w.redis, 0).await.unwrap().map(|(_, rooms)| rooms).unwrap_or_default();
-        rooms.into_iter().find(|r| r.room == RoomId::of_deal(deal))
+        let listing = registry::fetch(&w.redis, 0).await.unwrap().unwrap_or_default();
+        listing.rooms().into_iter().find(|r| r.room == room_id)
     };
     w.eventually("the room is published", async || find().await.is_some()).await;
     let room = find().await.unwrap();
@@ -109,13 +112,34 @@ async fn every_deal_gets_a_room_and_the_operator_keeps_the_last_word() {
         (room.enter_path.as_str(), room.stock_aware, room.rate_per_s),
         (format!("/deals/{deal}/buy").as_str(), true, 100)
     );
-    let changed = queue::settings::RoomSettings { paused: true, rate_per_s: 3, notice: Some("soon".into()), ..room };
-    registry::publish(&w.redis, &changed).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-    assert_eq!(find().await.unwrap(), changed);
+    let command = Command {
+        room: &room_id,
+        who: "kim",
+        role: "operator",
+        action: "pause",
+        asked: "",
+        why: "a test",
+        operation: "op-1",
+        urgent: false,
+    };
+    let slower = |said: &Overrides| {
+        let set = Overrides { paused: Some(true), rate_per_s: Some(3), ..said.clone() };
+        Ok::<_, ()>(Change { set, before: json!({}), after: json!({}), take_out: 0 })
+    };
+    control::carry_out(&w.redis, &command, 1_000, slower).await.unwrap();
+    // The owner's own words change (as if by an older program), and are put right; the operator's stay.
+    let published = control::published(&w.redis, &room_id).await.unwrap().unwrap();
+    let old = queue::settings::RoomSettings { title: "Old".into(), ..published.clone() };
+    registry::publish(&w.redis, &old).await.unwrap();
+    w.eventually("the deal's title is published again", async || {
+        control::published(&w.redis, &room_id).await.unwrap().is_some_and(|r| r.title == published.title)
+    })
+    .await;
+    let steered = find().await.unwrap();
+    assert_eq!((steered.paused, steered.rate_per_s, steered.title), (true, 3, published.title));
     w.redis.command("FLUSHALL", &["SYNC"]).await.unwrap();
     w.eventually("the room comes back", async || find().await.is_some()).await;
-    assert_eq!(find().await.unwrap(), changed, "with what the operator had said");
+    assert_eq!(find().await.unwrap(), room, "as the deal says; gates bring the operator's words back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,9 +173,15 @@ impl World {
     }
 
     pub fn pass(&self, deal: DealId, number: u64) -> String {
-        let pass =
-            Pass { room: RoomId::of_deal(deal), visitor: VisitorId::new(), number, expires_at_ms: now_ms() + 600_000 };
-        PassSigner::new(self.app.keys()).issue(&pass, now_ms()).unwrap()
+        let pass = Pass {
+            room: RoomId::of_deal(deal),
+            visitor: VisitorId::new(),
+            number,
+            browser: 0,
+            issued_ms: now_ms(),
+            expires_at_ms: now_ms() + 600_000,
+        };
+        PassSigner::new(self.app.keys()).issue(&pass).unwrap()
     }
 
     /// One hold through HTTP.

@@ -5,7 +5,10 @@ pub mod key;
 pub mod merchant;
 pub mod migrate;
 pub mod role;
+pub mod room;
+pub mod room_codes;
 pub mod verify;
+pub mod verify_draw;
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -21,7 +21,8 @@ pub fn proxy(args: &RoleArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(&args.config)?;
     let keys = ring(settings.keys)?;
     let redis = section(settings.redis, "redis")?;
-    let gate = section(settings.gate, "gate")?;
+    let mut gate = section(settings.gate, "gate")?;
+    gate.operators.extend(settings.operators);
     gate.validate()?;
     if args.check {
         return checked("proxy", &[("[gate]", format!("{gate:?}")), ("[redis]", redis.url)]);

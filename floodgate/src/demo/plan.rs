@@ -22,7 +22,7 @@ pub fn choices() -> Choices {
     let most = 1_000_000;
     Choices {
         limits: format!(
-            "[gate.limits]\njoins_per_s = {most}\njoins_burst = {most}\npolls_per_s = {most}\npolls_burst = {most}\n"
+            "[gate.limits]\njoins_per_s = {most}\njoins_burst = {most}\nclaims_per_s = {most}\nclaims_burst = {most}\npolls_per_s = {most}\npolls_burst = {most}\n"
         ),
         shop: format!("claim_window_ms = {CLAIM_WINDOW_MS}\nlease_ms = {LEASE_MS}\n"),
         payments: "lease_ms = 7000\n".to_owned(),

@@ -3,7 +3,9 @@
 use super::layout::Layout;
 use super::ports::Ports;
 use anyhow::Context as _;
+use service_kit::chain::sha256_hex;
 use service_kit::keys::KeyRing;
+use service_kit::operator::{NewOperator, OperatorConfig, Role};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -30,7 +32,22 @@ const GATE_THREADS: usize = 2;
 /// When a file cannot be written.
 pub fn write(layout: &Layout, ports: &Ports, choices: &Choices) -> anyhow::Result<()> {
     let ring = keys(&layout.keys())?;
-    write_secret(&layout.config(), &render(layout, ports, choices, &ring))
+    let operator = operator(&layout.operator_token())?;
+    write_secret(&layout.config(), &render(layout, ports, choices, &ring, &operator))
+}
+
+/// The entry of the launcher's own operator; its token is made once and kept beside the configuration.
+fn operator(file: &Path) -> anyhow::Result<String> {
+    const NAME: &str = "launcher";
+    if let Ok(kept) = std::fs::read_to_string(file)
+        && !kept.trim().is_empty()
+    {
+        let token_sha256 = sha256_hex(kept.trim().as_bytes());
+        return Ok(OperatorConfig { name: NAME.to_owned(), role: Role::Admin, token_sha256 }.to_toml());
+    }
+    let NewOperator { token, config } = NewOperator::generate(NAME, Role::Admin)?;
+    write_secret(file, &token)?;
+    Ok(config.to_toml())
 }
 
 fn keys(file: &Path) -> anyhow::Result<String> {
@@ -53,8 +70,11 @@ fn write_secret(file: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(|| format!("write {}", file.display()))
 }
 
-fn render(layout: &Layout, ports: &Ports, choices: &Choices, ring: &str) -> String {
+fn render(layout: &Layout, ports: &Ports, choices: &Choices, ring: &str, operator: &str) -> String {
     let (redis, postgres) = (layout.redis_url(), layout.postgres_url());
+    let journal = layout.journal();
+    // Quoted as JSON, which is also a string of TOML.
+    let journal = serde_json::Value::from(journal.display().to_string());
     let Ports { gate, shop, payments, simulator, gate_admin, shop_admin, payments_admin, simulator_admin } = ports;
     let Choices { limits, shop: shop_lines, payments: payment_lines, provider: provider_lines } = choices;
     format!(
@@ -63,6 +83,7 @@ fn render(layout: &Layout, ports: &Ports, choices: &Choices, ring: &str) -> Stri
 [keys]
 ring = ["{ring}"]
 
+{operator}
 [redis]
 url = "{redis}"
 
@@ -75,6 +96,7 @@ admin_listen = "{gate_admin}"
 public_url = "http://{gate}"
 cookie_secure = false
 threads = {GATE_THREADS}
+journal_dir = {journal}
 upstreams = [
   {{ name = "shop", address = "{shop}" }},
   {{ name = "payments", address = "{payments}" }},

@@ -78,6 +78,14 @@ impl Layout {
     pub fn keys(&self) -> PathBuf {
         self.root.join("keys")
     }
+    /// The token of an operator of this house, for `floodgate room` on this machine.
+    pub fn operator_token(&self) -> PathBuf {
+        self.root.join("operator.token")
+    }
+    /// The visitors' journal.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
     /// Who runs, for scripts and tests.
     pub fn state(&self) -> PathBuf {
         self.root.join("state.json")

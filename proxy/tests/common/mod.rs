@@ -1,5 +1,6 @@
 //! A private Redis, an origin that logs every hit, and a gate in a thread, all ended on drop.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+#![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use axum::Router;
 use axum::body::Body;
@@ -105,7 +106,7 @@ impl World {
         let mut config = serde_json::json!({
             "listen": format!("127.0.0.1:{port}"), "admin_listen": format!("127.0.0.1:{admin}"),
             "public_url": format!("http://127.0.0.1:{port}"), "cookie_secure": false,
-            "limits": { "joins_per_s": 100_000, "joins_burst": 100_000, "polls_per_s": 100_000, "polls_burst": 100_000 },
+            "limits": { "joins_per_s": 100_000, "joins_burst": 100_000, "polls_per_s": 100_000, "polls_burst": 100_000, "claims_per_s": 100_000, "claims_burst": 100_000 },
             "upstreams": [
                 { "name": "shop", "address": origin_address.to_string() },
                 { "name": "away", "address": format!("127.0.0.1:{}", free_port()) },
@@ -168,6 +169,10 @@ impl World {
     }
     pub fn buy_url(&self) -> String {
         format!("{}{}", self.base, self.buy())
+    }
+    /// Somebody else's keys, under the same id.
+    pub fn stranger_ring() -> KeyRing {
+        KeyRing::new(&KeysConfig { ring: vec![KeyRing::generate("k1")] }).unwrap()
     }
     pub fn ring(&self) -> KeyRing {
         KeyRing::new(&self.keys).unwrap()
@@ -248,5 +253,14 @@ async fn origin(State(hits): State<Log>, request: Request) -> Response {
         });
         return ([("content-type", "text/event-stream")], Body::from_stream(stream)).into_response();
     }
-    ([("x-frame-options", "DENY")], "origin").into_response()
+    let mut answer = ([("x-frame-options", "DENY")], "origin").into_response();
+    // A path can make the origin speak to the gate.
+    for (end, name, command) in
+        [("/end", "floodgate-command", "end-session"), ("/revoke", "cf-waiting-room-command", "revoke")]
+    {
+        if head.uri.path().ends_with(end) {
+            answer.headers_mut().insert(name, command.parse().unwrap());
+        }
+    }
+    answer
 }

@@ -1,24 +1,26 @@
 -- call: carries out one decision: sweeps what expired, then calls the lowest places in line.
 --
--- Keys  1 room (HASH)  2 line  3 seen  4 silent  5 called  6 inside  7 buying (ZSETs)  8 missed (HASH)
---       9 returned (SET)  10 left (ZSET)
+-- Keys  1 room (HASH)  2 line (ZSET)  3 seen (STRING)  4 silent  5 called  6 inside  7 buying (ZSETs)  8 missed (HASH)
+--       9 returned (SET)  10 left (ZSET)  11 entered (HASH)  12 ended (ZSET)
 -- Args  1 now_ms (0 = this server's clock)   2 version of the snapshot   3 people allowed now
 --       4 carry_micro to keep   5 `directs` of the snapshot   6 now_ms of the snapshot   7 claim window in ms
 --       8 silent for longer than so many ms = skipped   9 most people looked at   10 most expired entries swept
 --       11 leavers are remembered for so many ms   12 limit reason (a lower-case word)
+--       13 14 15 the rate's thousandths in use, when that changed, when the upstream was last in trouble
 -- Reply {0} when the version changed: nothing was done.
 --       {1, version, called, skipped, left to do, directs, inversions, claims missed, dropped for good, leases ended}
 --       `left to do` > 0 only when the bound of argument 9 stopped it: run again with the new version.
 -- Operation id: the version. Running twice, or two gates at once: the second finds another version.
 -- Who is skipped for silence goes to `silent` and loses nothing. A called one who does not claim in time goes there
 --   too, the first time; the second time is final. beat.lua puts the silent back at their old place.
+--   While a draw is being written down, only places that are written are called.
 -- Races: claim, beat, leave, join are scripts too, so they run before or after. A claim after its deadline is
 --   refused there, swept or not.
 -- Crash: all of it or nothing. Between two runs of one tick the rest is kept in `carry_micro`, which the next tick
 --   caps at one second's worth.
-if #KEYS ~= 10 or #ARGV ~= 12 then return redis.error_reply('BADARG count') end
-for i = 1, 11 do
-  if #ARGV[i] > 16 or not ARGV[i]:match('^%d+$') or tonumber(ARGV[i]) > 9007199254740991 then
+if #KEYS ~= 12 or #ARGV ~= 15 then return redis.error_reply('BADARG count') end
+for i = 1, 15 do
+  if i ~= 12 and (#ARGV[i] > 16 or not ARGV[i]:match('^%d+$') or tonumber(ARGV[i]) > 9007199254740991) then
     return redis.error_reply('BADARG ' .. i)
   end
 end
@@ -26,8 +28,9 @@ if not ARGV[12]:match('^[a-z_]+$') or #ARGV[12] > 32 then return redis.error_rep
 local look_max, sweep_max = tonumber(ARGV[9]), tonumber(ARGV[10])
 if look_max > 2000 or sweep_max > 2000 then return redis.error_reply('BADARG bound') end
 
-local room, line, seen, silent, called, inside, buying, missed, returned, left = unpack(KEYS)
-local state = redis.call('HMGET', room, 'version', 'directs', 'frontier')
+local room, line, seen, silent, called, inside, buying, missed, returned, left, entered, ended = unpack(KEYS)
+local fields = { 'version', 'directs', 'frontier', 'skew_ms', 'draw_count', 'drawn_to' }
+local state = redis.call('HMGET', room, unpack(fields))
 local version, directs, frontier = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
 if version ~= tonumber(ARGV[2]) then return { 0 } end
 local now = tonumber(ARGV[1])
@@ -35,16 +38,20 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
+now = now + tonumber(state[4] or 0)
+local text = function(n) return string.format('%.0f', n) end
 
-local function expired(key)
-  return redis.call('ZRANGEBYSCORE', key, '-inf', string.format('%.0f', now), 'LIMIT', 0, sweep_max)
+local function expired(key, since_ms)
+  return redis.call('ZRANGEBYSCORE', key, '-inf', text(since_ms or now), 'LIMIT', 0, sweep_max)
 end
-local claims_missed, dropped, ended = 0, 0, 0
+local claims_missed, dropped, leases_ended, idle = 0, 0, 0, 0
 for _, number in ipairs(expired(called)) do
   redis.call('ZREM', called, number)
   claims_missed = claims_missed + 1
-  if redis.call('HINCRBY', missed, number, 1) < 2 then
-    redis.call('ZADD', silent, number, number)
+  local times = redis.call('HINCRBY', missed, number, 1)
+  if times < 2 then
+    -- Its place is on the ticket: the next heartbeat tells it.
+    redis.call('ZADD', silent, 0, number)
   else
     redis.call('HDEL', missed, number)
     dropped = dropped + 1
@@ -52,14 +59,23 @@ for _, number in ipairs(expired(called)) do
 end
 for _, key in ipairs({ inside, buying }) do
   local over = expired(key)
-  if #over > 0 then ended = ended + redis.call('ZREM', key, unpack(over)) end
+  if #over > 0 then
+    leases_ended = leases_ended + redis.call('ZREM', key, unpack(over))
+    redis.call('HDEL', entered, unpack(over))
+    if key == inside then idle = idle + #over end
+  end
 end
-local forgotten = redis.call('ZRANGEBYSCORE', left, '-inf', string.format('%.0f', now - tonumber(ARGV[11])), 'LIMIT', 0, sweep_max)
-if #forgotten > 0 then redis.call('ZREM', left, unpack(forgotten)) end
+for key, since_ms in pairs({ [left] = now - tonumber(ARGV[11]), [ended] = now }) do
+  local forgotten = expired(key, since_ms)
+  if #forgotten > 0 then redis.call('ZREM', key, unpack(forgotten)) end
+end
 
 -- Whoever entered directly since the snapshot used a part of this decision.
 local todo = math.max(0, tonumber(ARGV[3]) - math.max(0, directs - tonumber(ARGV[5])))
-local deadline, heard_since = now + tonumber(ARGV[7]), now - tonumber(ARGV[8])
+local draw_count, drawn_to = tonumber(state[5] or 0), tonumber(state[6] or 0)
+local drawing = drawn_to < draw_count
+if drawing then todo = math.min(todo, redis.call('ZCOUNT', line, '-inf', text(drawn_to * 8))) end
+local deadline, heard_since = now + tonumber(ARGV[7]), math.floor((now - tonumber(ARGV[8])) / 1000)
 local looked, calls, skips, inversions, empty = 0, 0, 0, 0, false
 while calls < todo and looked < look_max do
   local heads = redis.call('ZPOPMIN', line, math.min(todo - calls, look_max - looked))
@@ -67,18 +83,21 @@ while calls < todo and looked < look_max do
     empty = true
     break
   end
-  local numbers, places = {}, {}
+  local numbers, places, ask = {}, {}, {}
   for i = 1, #heads, 2 do
     numbers[#numbers + 1] = heads[i]
     places[#places + 1] = tonumber(heads[i + 1])
+    ask[#ask + 1] = 'GET'
+    ask[#ask + 1] = 'u32'
+    ask[#ask + 1] = '#' .. heads[i]
   end
   looked = looked + #numbers
-  local heard = redis.call('ZMSCORE', seen, unpack(numbers))
+  local heard = redis.call('BITFIELD_RO', seen, unpack(ask))
   local to_called, to_silent = {}, {}
   for i, number in ipairs(numbers) do
     local place = places[i]
     if tonumber(heard[i] or 0) < heard_since then
-      to_silent[#to_silent + 1] = place
+      to_silent[#to_silent + 1] = text(place)
       to_silent[#to_silent + 1] = number
     else
       if place < frontier and redis.call('SISMEMBER', returned, number) == 0 then inversions = inversions + 1 end
@@ -89,28 +108,42 @@ while calls < todo and looked < look_max do
   end
   if #to_called > 0 then redis.call('ZADD', called, unpack(to_called)) end
   if #to_silent > 0 then redis.call('ZADD', silent, unpack(to_silent)) end
-  redis.call('ZREM', seen, unpack(numbers))
   redis.call('SREM', returned, unpack(numbers))
   calls = calls + #to_called / 2
   skips = skips + #to_silent / 2
+  -- Skipped ones made the bound of the draw smaller than it was.
+  if drawing then todo = math.min(todo, calls + redis.call('ZCOUNT', line, '-inf', text(drawn_to * 8))) end
 end
 if not empty then empty = redis.call('ZCARD', line) == 0 end
 
 local rest = todo - calls
 local spare, carry = 0, tonumber(ARGV[4])
-if empty then
+if drawing and looked < look_max then
+  rest = 0
+elseif empty then
   spare, rest = rest, 0
 else
   carry = carry + rest * 1000000
 end
 local second = math.floor(now / 1000)
-local field = 'r' .. (second % 32)
-local at, count = string.match(redis.call('HGET', room, field) or '', '^(%d+):(%d+)$')
-if tonumber(at) ~= second then count = 0 end
-if calls > 0 then redis.call('HSET', room, field, string.format('%.0f:%.0f', second, count + calls)) end
-for name, by in pairs({ calls = calls, skips = skips, misses = claims_missed, inversions = inversions }) do
+local field = 'r' .. (second % 64)
+local at, so_far, claims = string.match(redis.call('HGET', room, field) or '', '^(%d+):(%d+):(%d+)$')
+if tonumber(at) ~= second then so_far, claims = 0, 0 end
+if calls > 0 then redis.call('HSET', room, field, text(second) .. ':' .. text(so_far + calls) .. ':' .. text(claims)) end
+-- For estimates: totals at the last tick of each 20 s, in a ring of 32; a line that ran empty spoils its slot (`eta/trend.rs`).
+local slot = math.floor(now / 20000)
+local sample, spoilt = 's' .. (slot % 32), text(slot) .. ':empty'
+if empty then
+  redis.call('HSET', room, sample, spoilt)
+elseif redis.call('HGET', room, sample) ~= spoilt then
+  local totals = redis.call('HMGET', room, 'calls', 'misses')
+  local active = redis.call('ZCARD', called) + redis.call('ZCARD', inside) + redis.call('ZCARD', buying)
+  redis.call('HSET', room, sample, text(slot) .. ':' .. text((totals[1] or 0) + calls) .. ':' .. text((totals[2] or 0) + claims_missed)
+    .. ':' .. text(redis.call('ZCARD', silent)) .. ':' .. text(active))
+end
+for name, by in pairs({ calls = calls, skips = skips, misses = claims_missed, inversions = inversions, idle = idle }) do
   if by > 0 then redis.call('HINCRBY', room, name, by) end
 end
-redis.call('HSET', room, 'version', version + 1, 'last_tick_ms', ARGV[6], 'carry_micro', carry, 'spare', spare,
-  'frontier', frontier, 'reason', ARGV[12])
-return { 1, version + 1, calls, skips, rest, directs, inversions, claims_missed, dropped, ended }
+redis.call('HSET', room, 'version', version + 1, 'last_tick_ms', ARGV[6], 'carry_micro', text(carry), 'spare', text(spare),
+  'frontier', text(frontier), 'reason', ARGV[12], 'throttle_milli', ARGV[13], 'throttle_ms', ARGV[14], 'slow_ms', ARGV[15])
+return { 1, version + 1, calls, skips, rest, directs, inversions, claims_missed, dropped, leases_ended }

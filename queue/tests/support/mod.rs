@@ -1,28 +1,45 @@
 //! A private Redis per test, and small helpers to look into it.
 #![allow(dead_code, reason = "each test file uses its own part of the helper")]
 
-use queue::line::{Joined, Line};
+use queue::line::{Claim, Joined, Line, Presence};
 use queue::settings::RoomSettings;
+use queue::ticket::Ticket;
 use service_kit::ids::VisitorId;
+use service_kit::private_cluster::PrivateCluster;
 use service_kit::private_store::{PrivateRedis, ScratchDir};
-use service_kit::redis::{Redis, RedisConfig, Reply};
+use service_kit::redis::{Redis, RedisConfig, Reply, StoreError};
 
-/// A private Redis in a directory of its own; both end when it is dropped.
+/// A private Redis in a directory of its own; both end when it is dropped. With `FLOODGATE_TEST_REDIS=cluster` in the
+/// environment it is a cluster of three masters (`make test-cluster`).
 pub struct TestRedis {
-    server: PrivateRedis,
+    server: Server,
     _directory: ScratchDir,
+}
+
+enum Server {
+    One(PrivateRedis),
+    Cluster(PrivateCluster),
 }
 
 impl TestRedis {
     pub async fn start() -> Self {
         let directory = ScratchDir::new().expect("a directory for the test");
-        let server = PrivateRedis::start(directory.path()).await.expect("a private Redis");
+        let cluster = std::env::var("FLOODGATE_TEST_REDIS").is_ok_and(|kind| kind == "cluster");
+        let server = if cluster {
+            Server::Cluster(PrivateCluster::start(directory.path()).await.expect("a private cluster"))
+        } else {
+            Server::One(PrivateRedis::start(directory.path()).await.expect("a private Redis"))
+        };
         Self { server, _directory: directory }
     }
 
     pub async fn connect(&self, command_timeout_ms: u64) -> Redis {
         service_kit::install_crypto_providers();
-        let config = RedisConfig { command_timeout_ms, ..self.server.config() };
+        let config = match &self.server {
+            Server::One(server) => server.config(),
+            Server::Cluster(cluster) => cluster.config(),
+        };
+        let config = RedisConfig { command_timeout_ms, ..config };
         Redis::connect(&config).await.expect("the private Redis answers")
     }
 }
@@ -51,6 +68,28 @@ pub async fn crowd(line: &Line, room: &RoomSettings, people: u64, now_ms: i64) {
     for i in 1..=people {
         join(line, room, &format!("k{i}"), now_ms).await;
     }
+}
+
+/// The ticket of a number at a place.
+pub fn ticket(room: &RoomSettings, number: u64, place: u64) -> Ticket {
+    let visitor = VisitorId::new();
+    Ticket { room: room.room.clone(), number, place, visitor, joined_ms: 0, promise_low_ms: 0, promise_high_ms: 0 }
+}
+
+/// The place of the n-th who came to a room with one lane.
+pub fn place(number: u64) -> u64 {
+    number.saturating_mul(queue::lane::UNIT * queue::lane::LANE_SLOTS)
+}
+
+/// Heartbeats of people of a room with one lane.
+pub async fn beat(line: &Line, room: &RoomSettings, numbers: &[u64]) -> Result<Vec<Presence>, StoreError> {
+    let tickets: Vec<_> = numbers.iter().map(|n| (*n, place(*n))).collect();
+    line.beat(room, &tickets).await
+}
+
+/// A claim of somebody in a room with one lane.
+pub async fn claim(line: &Line, room: &RoomSettings, number: u64) -> Result<Claim, StoreError> {
+    line.claim(room, number, place(number), false).await
 }
 
 /// Members of a ZSET with their scores, by score.

@@ -1,0 +1,45 @@
+// The page's own script under a made-up status, in a browser whose time the test moves: for what takes minutes in life.
+
+/** A status as the gate sends it. */
+export function statusOf(change = {}) {
+  return {
+    room: "waiting", state: "waiting", number: 5, place: 40, lane: 0, chance: null, ahead: 100, behind: 10, eta_seconds: { low: 60, high: 240 },
+    next_poll_ms: 5_000, now_ms: Date.now(), starts_at_ms: 0, claim_by_ms: null, degraded: false, notice: null, enter_path: "/", ...change,
+  };
+}
+
+/**
+ * Answers the page's questions from `answer(n)`, which returns a status, a number (an HTTP status) or
+ * `{ status, headers }`; streams are refused. `asked` holds the time of each question by the page's own clock.
+ */
+export async function script(page, answer) {
+  const asked = [];
+  await page.route("**/events", (route) => route.fulfill({ status: 404 }));
+  await page.route("**/status", async (route) => {
+    asked.push(await page.evaluate(() => performance.now()));
+    const said = answer(asked.length - 1);
+    if (typeof said === "number") return route.fulfill({ status: said });
+    if (said.headers) return route.fulfill(said);
+    return route.fulfill({ json: said });
+  });
+  return asked;
+}
+
+/** Makes a page believe that its tab is behind another one (or in front again). */
+export async function hide(page, hidden) {
+  await page.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+}
+
+/** Keeps what the live regions say, with the time: `window.said`. */
+export const listen = () => {
+  window.said = [];
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const id of ["say", "turn"]) {
+      const region = document.getElementById(id);
+      if (region) new MutationObserver(() => region.textContent && window.said.push({ id, text: region.textContent, at: performance.now() })).observe(region, { childList: true, characterData: true, subtree: true });
+    }
+  });
+};

@@ -1,0 +1,106 @@
+//! The draws of this gate's rooms: looks at the boards, and brings a draw on when its time has come. The rules are in
+//! `queue::draw`, the steps and their crashes in `queue::drawing`; any number of gates may do this.
+
+use crate::rooms::{Room, Rooms};
+use queue::board::Board;
+use queue::draw::{BEACON_FILE_BYTES_MAX, BeaconConfig, BeaconFile, Phase};
+use queue::drawing::{Drawer, Progress};
+use queue::settings::{Beacon, Mode};
+use service_kit::shutdown::Shutdown;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+
+/// Time between two looks while a draw is under way or near.
+const NEAR_MS: u64 = 100;
+/// Time between two looks otherwise.
+const FAR_MS: u64 = 1_000;
+/// So long before the start a draw is near.
+const NEAR_BEFORE_MS: i64 = 3_000;
+
+/// Runs until shutdown.
+pub async fn keep_draws(rooms: Arc<Rooms>, drawer: Arc<Drawer>, beacon: Option<BeaconConfig>, stop: Shutdown) {
+    let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
+    loop {
+        let mut near = false;
+        for (name, room) in rooms.all().iter() {
+            let Some(due) = due(room) else { continue };
+            near |= due != Due::Later;
+            let busy = running.get(name).is_some_and(|task| !task.is_finished());
+            if due == Due::Now && !busy {
+                let task = advance(rooms.clone(), room.clone(), drawer.clone(), beacon.clone());
+                running.insert(name.clone(), tokio::spawn(task));
+            }
+        }
+        running.retain(|_, task| !task.is_finished());
+        if !stop.sleep_ms(if near { NEAR_MS } else { FAR_MS }).await {
+            return;
+        }
+    }
+}
+
+/// When a draw has something to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Now,
+    Soon,
+    Later,
+}
+
+/// `None` for rooms without a draw, or whose draw is done.
+fn due(room: &Room) -> Option<Due> {
+    if room.settings.load().mode != Mode::Draw {
+        return None;
+    }
+    let seen = room.seen.load_full()?;
+    due_at(&seen.board, seen.now_ms())
+}
+
+fn due_at(board: &Board, now_ms: i64) -> Option<Due> {
+    let settings = &board.settings;
+    let Some(lobby) = &board.draw else {
+        return Some(if now_ms >= settings.lobby_opens_at_ms { Due::Now } else { Due::Later });
+    };
+    let finished = lobby.draw.phase == Phase::Drawn && lobby.draw.count.is_some_and(|n| lobby.written >= u64::from(n));
+    match settings.starts_at_ms - now_ms {
+        _ if finished => None,
+        ..=0 => Some(Due::Now),
+        1..NEAR_BEFORE_MS => Some(Due::Soon),
+        _ => Some(Due::Later),
+    }
+}
+
+async fn advance(rooms: Arc<Rooms>, room: Arc<Room>, drawer: Arc<Drawer>, beacon: Option<BeaconConfig>) {
+    let Some(store) = rooms.store() else { return };
+    let settings = room.settings.load_full();
+    let signed = match (settings.beacon, &beacon) {
+        (Beacon::File, Some(config)) => read_beacon(config, &room).await,
+        _ => None,
+    };
+    match drawer.advance(&store.line, &settings, signed, room.now_ms()).await {
+        Ok(Progress::Done) => tracing::info!(room = %room.id, "the draw is done; its places are in the line"),
+        Ok(Progress::AwaitsBeacon) => {
+            tracing::warn!(room = %room.id, "the draw waits for a value in `gate.beacon.file`; nobody is called before");
+        }
+        Ok(Progress::None | Progress::Committed | Progress::Elsewhere) => {}
+        Err(error) => tracing::error!(room = %room.id, %error, "the draw cannot go on; it is tried again"),
+    }
+    room.wake.notify_one();
+}
+
+/// The signed value for this room, if it is there yet.
+async fn read_beacon(config: &BeaconConfig, room: &Room) -> Option<BeaconFile> {
+    let size = tokio::fs::metadata(&config.file).await.ok()?.len();
+    if size > BEACON_FILE_BYTES_MAX {
+        tracing::warn!(size, "`gate.beacon.file` is larger than 4,096 bytes and is not read");
+        return None;
+    }
+    let text = tokio::fs::read_to_string(&config.file).await.ok()?;
+    match serde_json::from_str::<BeaconFile>(&text) {
+        Ok(value) => Some(value).filter(|v| v.room == room.id),
+        Err(error) => {
+            tracing::warn!(%error, "`gate.beacon.file` cannot be read");
+            None
+        }
+    }
+}
