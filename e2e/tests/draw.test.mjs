@@ -131,10 +131,13 @@ describe("a real draw", () => {
     const { number } = await hall.status(room, ticket);
     await hall.crowd(room, 4);
     await visit.context.addCookies([hall.cookie(room, ticket)]);
+    const body = await until("the commitment", async () => {
+      const answer = await call("GET", `${hall.gate}/_floodgate/rooms/${room}/draw`);
+      return answer.status === 200 && answer.body;
+    });
     await page.goto(`${hall.gate}/deals/${id}/buy`);
     assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "Waiting for the draw");
     assert.match(await page.locator("main").innerText(), /People here so far\s*\d/);
-    const { body } = await call("GET", `${hall.gate}/_floodgate/rooms/${room}/draw`);
     assert.match(body.commitment, /^[0-9a-f]{64}$/);
     assert.ok((await page.locator("main").innerText()).includes(body.commitment.slice(0, 12)), "the commitment is on the page");
     const drawn = await until("the draw", async () => {

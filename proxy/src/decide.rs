@@ -145,6 +145,7 @@ mod tests {
             next_poll_ms: 1_000,
             now_ms: 0,
             starts_at_ms: 0,
+            called_at_ms: None,
             claim_by_ms: None,
         }
     }

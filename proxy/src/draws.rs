@@ -11,63 +11,37 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// Time between two looks while a draw is under way or near.
-const NEAR_MS: u64 = 100;
-/// Time between two looks otherwise.
-const FAR_MS: u64 = 1_000;
-/// So long before the start a draw is near.
-const NEAR_BEFORE_MS: i64 = 3_000;
+/// Time between two looks at the boards.
+const LOOK_MS: u64 = 100;
 
 /// Runs until shutdown.
 pub async fn keep_draws(rooms: Arc<Rooms>, drawer: Arc<Drawer>, beacon: Option<BeaconConfig>, stop: Shutdown) {
     let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
     loop {
-        let mut near = false;
-        for (name, room) in rooms.all().iter() {
-            let Some(due) = due(room) else { continue };
-            near |= due != Due::Later;
-            let busy = running.get(name).is_some_and(|task| !task.is_finished());
-            if due == Due::Now && !busy {
+        for (name, room) in rooms.all().iter().filter(|(_, room)| is_due(room)) {
+            if running.get(name).is_none_or(JoinHandle::is_finished) {
                 let task = advance(rooms.clone(), room.clone(), drawer.clone(), beacon.clone());
                 running.insert(name.clone(), tokio::spawn(task));
             }
         }
         running.retain(|_, task| !task.is_finished());
-        if !stop.sleep_ms(if near { NEAR_MS } else { FAR_MS }).await {
+        if !stop.sleep_ms(LOOK_MS).await {
             return;
         }
     }
 }
 
-/// When a draw has something to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Due {
-    Now,
-    Soon,
-    Later,
+/// Whether the draw of a room can go on.
+fn is_due(room: &Room) -> bool {
+    room.settings.load().mode == Mode::Draw
+        && room.seen.load().as_ref().is_some_and(|seen| is_due_at(&seen.board, seen.now_ms()))
 }
 
-/// `None` for rooms without a draw, or whose draw is done.
-fn due(room: &Room) -> Option<Due> {
-    if room.settings.load().mode != Mode::Draw {
-        return None;
-    }
-    let seen = room.seen.load_full()?;
-    due_at(&seen.board, seen.now_ms())
-}
-
-fn due_at(board: &Board, now_ms: i64) -> Option<Due> {
+fn is_due_at(board: &Board, now_ms: i64) -> bool {
     let settings = &board.settings;
-    let Some(lobby) = &board.draw else {
-        return Some(if now_ms >= settings.lobby_opens_at_ms { Due::Now } else { Due::Later });
-    };
+    let Some(lobby) = &board.draw else { return now_ms >= settings.lobby_opens_at_ms };
     let finished = lobby.draw.phase == Phase::Drawn && lobby.draw.count.is_some_and(|n| lobby.written >= u64::from(n));
-    match settings.starts_at_ms - now_ms {
-        _ if finished => None,
-        ..=0 => Some(Due::Now),
-        1..NEAR_BEFORE_MS => Some(Due::Soon),
-        _ => Some(Due::Later),
-    }
+    now_ms >= settings.starts_at_ms && !finished
 }
 
 async fn advance(rooms: Arc<Rooms>, room: Arc<Room>, drawer: Arc<Drawer>, beacon: Option<BeaconConfig>) {

@@ -59,6 +59,7 @@ fn status(state: VisitorState) -> Status {
         next_poll_ms: 5_000,
         now_ms: 10_000,
         starts_at_ms: 100_000,
+        called_at_ms: None,
         claim_by_ms: None,
     }
 }

@@ -381,7 +381,7 @@ mod tests {
             let decision = decide(&room, &Snapshot { carry_micro: 999_999, ..after(1_000) }, Health::Unknown);
             assert_eq!((decision.calls, decision.spare, decision.carry_micro, decision.reason), (0, 0, 0, reason));
         }
-        let holding = Snapshot { losses: Losses { hold_until_ms: 1_001_001, lost_ms: 1 }, ..after(1_000) };
+        let holding = Snapshot { losses: Losses { hold_until_ms: 1_001_001, ..Losses::default() }, ..after(1_000) };
         assert_eq!(decide(&room(), &holding, Health::Unknown).reason, LimitReason::Store);
     }
 

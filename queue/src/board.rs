@@ -108,6 +108,14 @@ impl Board {
         self.called_until.get(i).map(|&(_, until_ms)| until_ms)
     }
 
+    /// When `number` was called, if it is on the board: its deadline tells, and whether a hold has moved that.
+    pub fn called_at(&self, number: u64) -> Option<i64> {
+        let at_ms = self.called_until(number)? - i64::from(self.settings.claim_window_ms);
+        // Nobody is called during a hold, so whoever seems to have been was called before it.
+        let before = at_ms < self.losses.hold_until_ms;
+        Some(if before { at_ms - self.losses.shift_ms } else { at_ms })
+    }
+
     /// Whether the lease of `number` has ended for good: its pass opens nothing any more.
     pub fn ended(&self, number: u64) -> bool {
         self.ended.contains(&number)

@@ -127,8 +127,7 @@ pub fn record_board(board: &Board) {
 /// Records how long a ticket really waited, against what it was promised. Call it once, when the visitor claims
 /// for the first time, with the board that showed the call.
 pub fn record_turn(board: &Board, ticket: &Ticket) {
-    let Some(until_ms) = board.called_until(ticket.number) else { return };
-    let called_ms = until_ms.saturating_sub(i64::from(board.settings.claim_window_ms));
+    let Some(called_ms) = board.called_at(ticket.number) else { return };
     let Ok(waited_ms) = u64::try_from(called_ms.saturating_sub(ticket.joined_ms)) else { return };
     histogram!(WAIT, "deal" => board.settings.room.to_string()).record(number(waited_ms) / 1_000.0);
     record_promise(

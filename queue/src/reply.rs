@@ -97,7 +97,7 @@ impl Fields {
         (0..eta::SLOTS).filter_map(|i| Sample::parse(self.0.get(&format!("s{i}"))?)).collect()
     }
     fn losses(&self) -> Losses {
-        Losses { hold_until_ms: self.ms("hold_until_ms"), lost_ms: self.ms("lost_ms") }
+        Losses { hold_until_ms: self.ms("hold_until_ms"), lost_ms: self.ms("lost_ms"), shift_ms: self.ms("shift_ms") }
     }
     fn drawing(&self) -> bool {
         self.count("drawn_to") < self.count("draw_count")

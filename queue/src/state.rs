@@ -45,6 +45,8 @@ pub struct Losses {
     pub hold_until_ms: i64,
     /// When the last loss was noticed; 0 = never.
     pub lost_ms: i64,
+    /// How far the deadlines of those who were called before were moved.
+    pub shift_ms: i64,
 }
 
 impl Losses {

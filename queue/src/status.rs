@@ -65,6 +65,8 @@ pub struct Status {
     pub now_ms: i64,
     /// When the calls begin.
     pub starts_at_ms: i64,
+    /// When a called visitor was called.
+    pub called_at_ms: Option<i64>,
     /// Until when a called visitor must claim.
     pub claim_by_ms: Option<i64>,
 }
@@ -140,6 +142,9 @@ impl Board {
             next_poll_ms: self.poll_ms(state, ticket, newcomer, eta_seconds, now_ms),
             now_ms,
             starts_at_ms: self.settings.starts_at_ms,
+            called_at_ms: ticket
+                .filter(|_| state == VisitorState::Called && claim_by_ms.is_some())
+                .and_then(|t| self.called_at(t.number)),
             claim_by_ms: claim_by_ms.filter(|_| state == VisitorState::Called),
         }
     }
@@ -321,6 +326,7 @@ mod tests {
             "next_poll_ms",
             "now_ms",
             "starts_at_ms",
+            "called_at_ms",
             "claim_by_ms",
         ] {
             assert!(json.get(field).is_some(), "{field}");
@@ -335,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_doubted_store_calls_nobody_and_keeps_every_place() {
-        let held = Board { losses: Losses { hold_until_ms: 9_000, lost_ms: 1 }, ..board(room()) };
+        let held = Board { losses: Losses { hold_until_ms: 9_000, lost_ms: 1, shift_ms: 0 }, ..board(room()) };
         for (number, presence) in [(80, None), (65, None), (65, Some(Presence::Called))] {
             assert_eq!(held.status(Some(&ticket(number)), presence, 2_000).state, VisitorState::Hold);
         }
@@ -346,6 +352,15 @@ mod tests {
         assert_eq!(waits.status(Some(&ticket(80)), None, 9_000).state, VisitorState::Hold);
         let resumed = Board { settings: Arc::new(RoomSettings { resumed_ms: 1, ..by_hand }), ..held };
         assert_eq!(resumed.status(Some(&ticket(80)), None, 9_000).state, VisitorState::Waiting);
+    }
+
+    #[test]
+    fn a_hold_moves_deadlines_and_not_the_moment_of_the_call() {
+        let mut held = board(RoomSettings { claim_window_ms: 1_000, ..room() });
+        held.losses = Losses { hold_until_ms: 30_000, lost_ms: 5_000, shift_ms: 25_000 };
+        held.called_until = vec![(61, 30_500), (62, 32_000)];
+        let called_at = |number| held.status(Some(&ticket(number)), None, 30_100).called_at_ms;
+        assert_eq!((called_at(61), called_at(62), called_at(80)), (Some(4_500), Some(31_000), None));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use super::behaviour::{Behaviour, Habit};
 use super::client::{Answer, Ask};
 use super::history::{Promise, Turn};
-use super::plan;
 use super::purchase::{self, Bought};
 use super::scene::Scene;
 use rand::Rng as _;
@@ -217,10 +216,8 @@ impl Shopper {
     fn called(&mut self, answer: &Answer) {
         self.scene.progress.called.add();
         let now_us = self.scene.now_us();
-        let claim_by_ms = answer.body.get("claim_by_ms").and_then(serde_json::Value::as_i64);
         if let Some(turn) = self.diary.turns.last_mut() {
-            // The instant of the call is known only from its deadline.
-            turn.called_at_ms = claim_by_ms.map(|by| by.saturating_sub(i64::from(plan::CLAIM_WINDOW_MS)));
+            turn.called_at_ms = answer.body.get("called_at_ms").and_then(serde_json::Value::as_i64);
             turn.waited_ms = Some(now_us.saturating_sub(turn.answered_us) / 1_000);
         }
     }

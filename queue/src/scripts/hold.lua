@@ -21,7 +21,7 @@ for i = 8, 10 do
   if #ARGV[i] < 1 or #ARGV[i] > 64 or not ARGV[i]:match('^[%w_-]+$') then return redis.error_reply('BADARG ' .. i) end
 end
 local room, called = unpack(KEYS)
-local state = redis.call('HMGET', room, 'version', 'skew_ms', 'hold_until_ms', 'next')
+local state = redis.call('HMGET', room, 'version', 'skew_ms', 'hold_until_ms', 'next', 'shift_ms')
 local version = tonumber(state[1] or 0)
 if version ~= tonumber(ARGV[2]) then return 0 end
 local skew = tonumber(state[2] or 0) + tonumber(ARGV[7])
@@ -33,12 +33,16 @@ end
 now = now + skew
 local hold_ms = tonumber(ARGV[3])
 if hold_ms > 0 then
-  local longer = now + hold_ms - math.max(now, tonumber(state[3] or 0))
+  local held_until = tonumber(state[3] or 0)
+  local longer = now + hold_ms - math.max(now, held_until)
+  -- How far in all: it tells when those people were called.
+  local shift = longer + (held_until > now and tonumber(state[5] or 0) or 0)
   if longer > 0 then
     local waiting = redis.call('ZRANGE', called, 0, 19999)
     for _, number in ipairs(waiting) do redis.call('ZINCRBY', called, longer, number) end
   end
-  redis.call('HSET', room, 'hold_until_ms', string.format('%.0f', now + hold_ms), 'lost_ms', string.format('%.0f', now))
+  redis.call('HSET', room, 'hold_until_ms', string.format('%.0f', now + hold_ms), 'lost_ms', string.format('%.0f', now),
+    'shift_ms', string.format('%.0f', shift))
   redis.call('HINCRBY', room, 'losses', 1)
 end
 -- Numbers and places that were given must not be given again.
