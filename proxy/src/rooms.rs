@@ -14,9 +14,8 @@ use queue::pass::Pass;
 use queue::settings::RoomSettings;
 use queue::ticket::Ticket;
 use service_kit::clock::{monotonic, now_ms};
-use service_kit::ids::{RoomId, VisitorId};
+use service_kit::ids::RoomId;
 use service_kit::redis::{Redis, StoreError};
-use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -133,10 +132,6 @@ impl Room {
             place => place,
         };
         self.beats.try_send((ticket.number, place)).is_ok()
-    }
-    /// What stands for a visitor in a draw.
-    pub fn leaf(&self, visitor: &VisitorId) -> [u8; 32] {
-        Sha256::digest(format!("floodgate entrant\n{visitor}")).into()
     }
     /// Asks for a number; the answer comes with the batch.
     ///

@@ -122,7 +122,7 @@ impl Visits {
     /// [`JoinRefused::Away`]: it may have happened; the same key finds the same number.
     pub async fn join(&self, room: &Room, wish: Wish) -> Result<JoinedNow, JoinRefused> {
         let visitor = VisitorId::new();
-        let leaf = Some(room.leaf(&visitor));
+        let leaf = Some(queue::draw::entrant(&room.id, &visitor, None));
         let request = JoinRequest { visitor, key: wish.key, lane: wish.lane, code: wish.code, leaf };
         let joined = room.join(request).await?;
         let mut ticket = Ticket {

@@ -6,6 +6,7 @@
 
 use crate::admission::{Health, LimitReason, decide};
 use crate::board::Board;
+use crate::draw::Digest;
 use crate::keys::RoomKeys;
 use crate::lane;
 use crate::memory::Memory;
@@ -151,8 +152,8 @@ pub struct JoinRequest {
     pub lane: u8,
     /// The code that opened it.
     pub code: Option<CodeUse>,
-    /// What stands for this person in a draw: 32 bytes.
-    pub leaf: Option<[u8; 32]>,
+    /// What stands for this person in a draw, see [`crate::draw::entrant`].
+    pub leaf: Option<Digest>,
 }
 
 /// One use of a code.
@@ -344,7 +345,7 @@ impl Line {
                 if draw { 0 } else { lane::cost(&settings.lanes, person.lane) }.to_string(),
                 code.to_owned(),
                 uses_max.to_string(),
-                person.leaf.filter(|_| draw).map(|leaf| hex(&leaf)).unwrap_or_default(),
+                person.leaf.filter(|_| draw).map(|leaf| leaf.to_string()).unwrap_or_default(),
             ]);
         }
         let keys = [
@@ -759,10 +760,6 @@ impl JoinRequest {
             && self.code.as_ref().is_none_or(|c| visible(&c.id, 64))
             && u64::from(self.lane) < lane::LANE_SLOTS
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn check_number(number: u64) -> Result<(), StoreError> {

@@ -35,7 +35,7 @@ pub enum Beacon {
     Off,
     /// From a signed file that somebody else writes after the lobby has closed (`[gate] beacon`).
     File,
-    /// From a random value of each entrant.
+    /// From a random value of each entrant. No room takes it yet: see [`RoomSettings::validate`].
     Entrants,
 }
 
@@ -340,6 +340,8 @@ impl RoomSettings {
             "lanes",
             "only in rooms with mode = \"fifo\": a draw knows no lanes",
         )?;
+        // The rule is there, but a gate has no way yet to take a nonce from an entrant.
+        require(self.beacon != Beacon::Entrants, "beacon", "`off` or `file`: gates take no nonces from entrants yet")?;
         lane::validate(&self.lanes)?;
         bypass::validate(&self.bypass)?;
         self.theme.validate()?;
@@ -408,6 +410,7 @@ pub(crate) mod tests {
                 r.mode = Mode::Draw;
                 r.lanes = vec![Lane { name: "vip".into(), share_percent: 10, codes: vec![] }];
             }),
+            ("beacon", |r| r.beacon = Beacon::Entrants),
             ("sign_in_path", |r| r.sign_in_path = "//elsewhere.example".into()),
             ("notice", |r| r.notice = Some(Notice::One("x".repeat(501)))),
             ("enter_path", |r| r.enter_path = "https://elsewhere.example/".into()),

@@ -11,7 +11,7 @@
 mod support;
 
 use queue::board::Board;
-use queue::draw::{Phase, TreeBuilder, verify, verify_leaves};
+use queue::draw::{Hex, Phase, TreeBuilder, verify, verify_leaves};
 use queue::drawing::{Drawer, Progress};
 use queue::line::{BatchId, JoinRequest, Line, Presence};
 use queue::settings::{Mode, RoomSettings};
@@ -43,8 +43,13 @@ async fn lobby(line: &Line, room: &RoomSettings, people: u64, now: i64) -> Vec<u
     let mut numbers = Vec::new();
     for (i, some) in (1..=people).collect::<Vec<_>>().chunks(64).enumerate() {
         let batch = BatchId { gate: gates[i % 2].clone(), number: i as u64 + 1 };
-        let request =
-            |n: &u64| JoinRequest { visitor: VisitorId::new(), key: None, lane: 0, code: None, leaf: Some(leaf(*n)) };
+        let request = |n: &u64| JoinRequest {
+            visitor: VisitorId::new(),
+            key: None,
+            lane: 0,
+            code: None,
+            leaf: Some(Hex(leaf(*n))),
+        };
         let requests: Vec<_> = some.iter().map(request).collect();
         for joined in line.at(now).join_batch(room, &batch, &requests, now).await.unwrap() {
             numbers.push(joined.unwrap().number);
