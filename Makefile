@@ -9,7 +9,7 @@ BIN := $(CARGO_TARGET_DIR)/debug/floodgate
 # Arguments for `make demo` and `make up`, e.g. `make demo ARGS="--shoppers 500"`.
 ARGS ?=
 
-.PHONY: help demo up build test test-rust test-e2e test-cluster bench-queue lint rules compose-init k6 screenshots clean-state
+.PHONY: help demo up build test test-rust test-e2e faults test-cluster bench-queue lint rules compose-init k6 screenshots clean-state
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,12 @@ bench-queue: ## what polls, joins, claims and pass checks cost next to a bare Pi
 	CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false \
 		cargo build --locked --workspace --example bench_queue
 	$(CARGO_TARGET_DIR)/debug/examples/bench_queue $(ARGS)
+
+# How many seeds `make faults` runs, from which on, or SEED=x for one of them.
+SEEDS ?= 20
+FIRST ?= 1
+faults: build ## sales under seeded faults and the verdict on each, e.g. SEEDS=100 or SEED=7; failing seeds are kept
+	$(CARGO_TARGET_DIR)/debug/faults run $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
 lint: ## formatting, clippy with warnings as errors, dependency policy
 	cargo fmt --all --check

@@ -30,6 +30,7 @@ pub fn router(app: App) -> Router {
         .route("/orders/{order}/payments", post(orders::pay))
         .route("/orders/{order}/cancel", post(orders::cancel))
         .route("/orders/{order}/refunds", post(orders::refund))
+        .route("/merchant/orders/{order}/refunds", post(orders::merchant_refund))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

@@ -38,6 +38,9 @@ pub struct Config {
     /// How long a room and its fast stock stay in Redis after the deal's end.
     #[serde(default = "keep_room_ms")]
     pub keep_room_ms: i64,
+    /// The payment providers that a shopper may choose, the first one first. Each needs its account in the payment adapter.
+    #[serde(default = "providers")]
+    pub providers: Vec<String>,
     /// Most live order pages (SSE) of this process.
     #[serde(default = "streams_max")]
     pub streams_max: usize,
@@ -75,6 +78,9 @@ fn overbooking_percent() -> u32 {
 }
 fn keep_room_ms() -> i64 {
     3_600_000
+}
+fn providers() -> Vec<String> {
+    vec!["kakaopay".to_owned()]
 }
 fn streams_max() -> usize {
     4_096
@@ -117,6 +123,13 @@ impl Config {
             "must be 100 to 1000",
         )?;
         require((0..=604_800_000).contains(&self.keep_room_ms), &field("keep_room_ms"), "must be 0 to 604800000")?;
+        let known = |name: &String| crate::orders::PROVIDERS.iter().any(|p| p.name == name);
+        let distinct = self.providers.iter().collect::<std::collections::BTreeSet<_>>().len() == self.providers.len();
+        require(
+            !self.providers.is_empty() && distinct && self.providers.iter().all(known),
+            &field("providers"),
+            "names each provider once: kakaopay, toss, stripe",
+        )?;
         require((1..=100_000).contains(&self.streams_max), &field("streams_max"), "must be 1 to 100000")?;
         require(
             (1..=100).contains(&self.streams_per_account_max),

@@ -1,13 +1,14 @@
 //! Deals: reading them, and the merchant's new one.
 
 use crate::app::App;
+use crate::deal_room::DealRoom;
 use crate::holds::no_deal;
 use crate::new_deal::NewDealBody;
 use crate::request::{Answer, IdempotencyKey, PageRequest, fingerprint};
 use crate::view::{DealView, Page};
 use crate::{refusal, session};
 use axum::http::HeaderMap;
-use ledger::{Idem, Merchant, Replay, Saved};
+use ledger::{Idem, LedgerError, Merchant, Replay, Saved};
 use service_kit::clock::now_ms;
 use service_kit::ids::DealId;
 use service_kit::problem::{Problem, Slug};
@@ -45,6 +46,17 @@ impl App {
         found.map(|d| DealView::of(&d, now_ms())).ok_or_else(no_deal)
     }
 
+    /// Where a paid order of this deal ends the pass: how long a pass may still last, in ms. A deal never changes its
+    /// mind, so an older answer is as good.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub(crate) async fn pass_ended_ms(&self, deal: DealId) -> Result<Option<u32>, LedgerError> {
+        let found = self.parts.catalogue.deal(deal).await?;
+        let room = found.and_then(|d| DealRoom::of(&d).ok()).filter(|room| room.end_on_purchase);
+        Ok(room.map(|room| room.lease_ms.unwrap_or(self.parts.config.lease_ms)))
+    }
+
     /// The merchant of an API key (`Authorization: Bearer sk_…`). Only the key's hash is compared.
     ///
     /// # Errors
@@ -76,7 +88,7 @@ impl App {
             key: key.as_str().to_owned(),
             fingerprint: fingerprint(&["deal", &text]),
         };
-        let new = body.parse(merchant.id, now)?;
+        let new = body.parse(merchant.id, now, &self.parts.config)?;
         let render = |deal: &ledger::Deal| Saved {
             status: 201,
             body: serde_json::to_vec(&DealView::of(deal, now)).unwrap_or_default(),

@@ -6,6 +6,7 @@
 
 pub mod fill;
 
+use ledger::OutboxEvent;
 use queue::keys::RoomKeys;
 use service_kit::ids::{AccountId, OrderId, RoomId};
 use service_kit::money::Quantity;
@@ -35,6 +36,12 @@ script!(
     RELEASE,
     "release",
     "fast_stock/scripts/release.lua"
+);
+script!(
+    /// Free to sold when money came late, sold to free when it went back.
+    MOVE_UNITS,
+    "move_units",
+    "fast_stock/scripts/move_units.lua"
 );
 script!(
     /// Names overdue holds.
@@ -159,9 +166,9 @@ pub struct FastStock {
 }
 
 /// The keys of every script, in their one order.
-pub(crate) fn keys(room: &RoomId) -> [String; 7] {
+pub(crate) fn keys(room: &RoomId) -> [String; 10] {
     let k = RoomKeys::new(room);
-    [k.stock(), k.holds(), k.units(), k.bought(), k.ops(), k.inside(), k.buying()]
+    [k.stock(), k.holds(), k.units(), k.bought(), k.ops(), k.inside(), k.buying(), k.room(), k.entered(), k.ended()]
 }
 
 impl FastStock {
@@ -211,12 +218,30 @@ impl FastStock {
         Ok(())
     }
 
-    /// Turns held units into sold ones, once per order.
+    /// Turns held units into sold ones, once per order, and frees the place inside. With `pass_ms` (how long a pass may
+    /// still last) the visitor's pass is over too.
     ///
     /// # Errors
     /// See [`StoreError`]; repeat.
-    pub async fn settle(&self, room: &RoomId, order: OrderId) -> Result<Applied, StoreError> {
-        applied(&self.redis.run(&SETTLE, &keys(room), &[order.to_string()]).await?)
+    pub async fn settle(&self, room: &RoomId, order: OrderId, pass_ms: Option<u32>) -> Result<Applied, StoreError> {
+        let args = [order.to_string(), pass_ms.unwrap_or(0).to_string()];
+        applied(&self.redis.run(&SETTLE, &keys(room), &args).await?)
+    }
+
+    /// Moves units of an order after its hold has ended, once per event: free to sold (`is_back` false) or sold to free.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; repeat.
+    pub async fn move_units(&self, room: &RoomId, event: &OutboxEvent, is_back: bool) -> Result<Applied, StoreError> {
+        let args = [
+            event.id.to_string(),
+            event.epoch.to_string(),
+            event.order.to_string(),
+            event.account.to_string(),
+            event.quantity.to_string(),
+            if is_back { "returned" } else { "paid_late" }.to_owned(),
+        ];
+        applied(&self.redis.run(&MOVE_UNITS, &keys(room), &args).await?)
     }
 
     /// Gives units back, once per order, whether they were held or sold.

@@ -143,7 +143,7 @@ async fn commit_known(ledger: &Ledger, holds: &[NewHold]) -> Result<Vec<HoldOutc
     let mut is_unknown = false;
     let mut pause_ms = ASK_PAUSE_MS;
     for _ in 0..ASK_TRIES_MAX {
-        match ledger.place_holds(holds, now_ms()).await {
+        match service_kit::failpoint::around("R2.before", "R2.after", ledger.place_holds(holds, now_ms())).await {
             Ok(outcomes) => return Ok(outcomes),
             Err(LedgerError::Unknown(why)) => {
                 tracing::warn!(%why, entries = holds.len(), "the outcome of a commit is unknown; asking");

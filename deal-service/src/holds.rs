@@ -98,7 +98,8 @@ impl App {
                 confirm_ms: self.parts.config.confirm_ms,
             };
             let started = monotonic();
-            let reply = self.parts.fast.hold(&room, &ask).await;
+            let reply =
+                service_kit::failpoint::around("R1.before", "R1.after", self.parts.fast.hold(&room, &ask)).await;
             metrics::histogram!(metric::RESERVATION_DURATION).record(started.elapsed().as_secs_f64());
             let refusal = match reply.map_err(|e| refusal::store(&e))? {
                 FastReply::Taken { order, epoch } => {

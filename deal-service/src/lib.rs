@@ -5,6 +5,7 @@ pub mod api;
 pub mod app;
 mod catalogue;
 pub mod config;
+pub mod deal_room;
 mod deals;
 pub mod events;
 pub mod fast_stock;

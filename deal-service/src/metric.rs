@@ -53,6 +53,10 @@ pub const POOL: &str = "floodgate_deal_db_pool_connections";
 pub const HOLD_QUEUE: &str = "floodgate_deal_hold_queue_entries";
 /// See [`HOLD_QUEUE`].
 pub const HOLD_QUEUE_LIMIT: &str = "floodgate_deal_hold_queue_limit_entries";
+/// Rows that break a rule of the ledger; label `check`. Must be 0.
+pub const FINDINGS: &str = "floodgate_ledger_findings";
+/// Units in nobody's hands for more than a minute; labels `deal`, `reason`.
+pub const STRANDED: &str = "floodgate_deal_stranded_units";
 /// Live order pages, and how many may be.
 pub const STREAMS: &str = "floodgate_deal_event_streams";
 /// See [`STREAMS`].
@@ -157,6 +161,8 @@ pub fn describe() {
     describe_gauge!(POOL, "Connections of the PostgreSQL pool, by state");
     describe_gauge!(HOLD_QUEUE, "Holds that wait for a commit");
     describe_gauge!(HOLD_QUEUE_LIMIT, "Most holds that may wait for a commit");
+    describe_gauge!(FINDINGS, "Rows that break a rule of the ledger, by check; must be 0");
+    describe_gauge!(STRANDED, "Units in nobody's hands for more than a minute, by reason");
     describe_gauge!(STREAMS, "Live order pages");
     describe_gauge!(STREAMS_LIMIT, "Most live order pages");
     start_series(&SharedString::const_str("_other"));

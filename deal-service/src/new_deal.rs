@@ -1,5 +1,7 @@
 //! A merchant's new deal: every field checked here, before Redis and SQL check their part again.
 
+use crate::config::Config;
+use crate::deal_room::DealRoom;
 use ledger::NewDeal;
 use serde::{Deserialize, Serialize};
 use service_kit::ids::{DealId, MerchantId};
@@ -8,6 +10,10 @@ use service_kit::problem::Problem;
 
 /// How long a hold lasts when the merchant does not say.
 pub const HOLD_TTL_MS_DEFAULT: i64 = 300_000;
+/// How long a shopper may ask for the money alone when the merchant does not say: seven days, as the law has it in Korea.
+pub const SHOPPER_REFUND_MS_DEFAULT: i64 = 7 * 86_400_000;
+/// The longest such time: a year.
+pub const SHOPPER_REFUND_MS_MAX: i64 = 366 * 86_400_000;
 /// Longest sale.
 pub const SALE_MS_MAX: i64 = 31 * 24 * 60 * 60 * 1_000;
 /// The last instant that a sale may end at: the end of the year 9999.
@@ -37,6 +43,13 @@ pub struct NewDealBody {
     /// How long a hold lasts, 10,000 to 3,600,000 ms; five minutes when left out.
     #[serde(default)]
     pub hold_ttl_ms: Option<i64>,
+    /// How long after the payment a shopper may ask for the money alone, 0 (never) to 31,622,400,000 ms; seven days when
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shopper_refund_ms: Option<i64>,
+    /// What the waiting room shall be like; as the service is set up when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<DealRoom>,
 }
 
 /// An amount as it is sent.
@@ -64,7 +77,7 @@ impl NewDealBody {
     ///
     /// # Errors
     /// An `invalid-field` problem that names the first field that is not.
-    pub fn parse(&self, merchant: MerchantId, now_ms: i64) -> Result<NewDeal, Problem> {
+    pub fn parse(&self, merchant: MerchantId, now_ms: i64, config: &Config) -> Result<NewDeal, Problem> {
         let title = self.title.trim();
         let is_plain = |text: &str| !text.chars().any(|c| c.is_control() && c != '\n');
         check(
@@ -108,7 +121,14 @@ impl NewDealBody {
         check((1..=1_000_000).contains(&self.admission.inside_max), "admission.inside_max", "must be 1 to 1000000")?;
         let hold_ttl_ms = self.hold_ttl_ms.unwrap_or(HOLD_TTL_MS_DEFAULT);
         check((10_000..=3_600_000).contains(&hold_ttl_ms), "hold_ttl_ms", "must be 10000 to 3600000")?;
-        Ok(NewDeal {
+        let shopper_refund_ms = self.shopper_refund_ms.unwrap_or(SHOPPER_REFUND_MS_DEFAULT);
+        check(
+            (0..=SHOPPER_REFUND_MS_MAX).contains(&shopper_refund_ms),
+            "shopper_refund_ms",
+            "must be 0 (never) to 31622400000",
+        )?;
+        let room = self.room.clone().unwrap_or_default();
+        let new = NewDeal {
             id: DealId::new(),
             merchant,
             title: title.to_owned(),
@@ -121,7 +141,11 @@ impl NewDealBody {
             admission_rate_per_s: self.admission.rate_per_s,
             admission_cap: self.admission.inside_max,
             hold_ttl_ms,
-        })
+            shopper_refund_ms,
+            room: serde_json::to_value(&room).map_err(|e| Problem::internal(&e))?,
+        };
+        room.check(&new, now_ms, config)?;
+        Ok(new)
     }
 }
 
@@ -136,6 +160,13 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000_000;
 
+    fn config() -> Config {
+        serde_json::from_value(json!({
+            "listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "public_url": "http://127.0.0.1:8080",
+        }))
+        .unwrap()
+    }
+
     fn good() -> Value {
         json!({
             "title": "Shoes", "price": {"minor": 12_900, "currency": "KRW"}, "stock": 50, "per_user_limit": 2,
@@ -144,7 +175,7 @@ mod tests {
     }
     fn parse(body: &Value) -> Result<NewDeal, Problem> {
         let body: NewDealBody = service_kit::http::parse(&serde_json::to_vec(body).unwrap())?;
-        body.parse(MerchantId::new(), NOW)
+        body.parse(MerchantId::new(), NOW, &config())
     }
 
     #[test]
@@ -178,10 +209,27 @@ mod tests {
             ("/admission/rate_per_s", json!(0), "admission.rate_per_s"),
             ("/admission/rate_per_s", json!(100_001), "admission.rate_per_s"),
             ("/admission/inside_max", json!(1_000_001), "admission.inside_max"),
+            ("/room", json!("draw"), "room"),
+            ("/room", json!({"mode": "lottery"}), "room.mode"),
+            ("/room", json!({"bypass": []}), "bypass"),
+            ("/room", json!({"paused": true}), "paused"),
+            ("/room", json!({"lobby_opens_at_ms": NOW + 1_001}), "room.lobby_opens_at_ms"),
+            ("/room", json!({"lobby_opens_at_ms": -1}), "room.lobby_opens_at_ms"),
+            ("/room", json!({"theme": {"accent": "#ffffff"}}), "room.theme.accent"),
+            ("/room", json!({"theme": {"name": ""}}), "room.theme.name"),
+            ("/room", json!({"notice": "x".repeat(501)}), "room.notice"),
+            ("/room", json!({"lanes": [{"name": "VIP", "share_percent": 10}]}), "room.lanes[0].name"),
+            ("/room", json!({"mode": "draw", "lanes": [{"name": "vip", "share_percent": 10}]}), "room.lanes"),
+            ("/room", json!({"copied_pass": "forbid"}), "room.copied_pass"),
+            ("/room", json!({"lease_max_ms": 599_999}), "room.lease_max_ms"),
+            ("/room", json!({"end_on_purchase": "yes"}), "room.end_on_purchase"),
         ];
         for (pointer, value, field) in cases {
             let mut body = good();
-            *body.pointer_mut(pointer).unwrap() = value.clone();
+            match pointer.strip_prefix('/').filter(|name| !name.contains('/')) {
+                Some(name) => drop(body.as_object_mut().unwrap().insert(name.to_owned(), value.clone())),
+                None => *body.pointer_mut(pointer).unwrap() = value.clone(),
+            }
             let problem = parse(&body).unwrap_err();
             assert_eq!(problem.status(), 422, "{pointer} {value}");
             assert!(problem.detail.contains(&format!("`{field}`")), "{pointer} {value}: {}", problem.detail);

@@ -1,5 +1,7 @@
 //! What leaves the service: the JSON shapes of the API. The pages are drawn from the same values.
 
+use crate::deal_room::DealRoom;
+use queue::settings::Mode;
 use serde::Serialize;
 use service_kit::ids::{AccountId, DealId, OrderId, PaymentId, RoomId};
 use service_kit::money::Money;
@@ -67,6 +69,10 @@ pub struct DealView {
     pub state: DealState,
     /// How fast people are let in.
     pub admission: AdmissionView,
+    /// How places in line are given: `fifo` or `draw`.
+    pub mode: Mode,
+    /// From when on people may line up.
+    pub lobby_opens_at_ms: i64,
 }
 
 impl DealView {
@@ -83,6 +89,8 @@ impl DealView {
             DealState::Open
         };
         let small = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        // A deal of a later release is shown all the same; its room is not published (see `workers::rooms`).
+        let wishes = DealRoom::of(deal).unwrap_or_default();
         Self {
             id: deal.id,
             room: RoomId::of_deal(deal.id),
@@ -101,6 +109,8 @@ impl DealView {
                 rate_per_s: small(deal.admission_rate_per_s),
                 inside_max: small(deal.admission_cap),
             },
+            mode: wishes.mode.unwrap_or_default(),
+            lobby_opens_at_ms: wishes.lobby_opens_at_ms.unwrap_or(deal.created_at_ms.min(deal.starts_at_ms)),
         }
     }
 }
@@ -115,13 +125,15 @@ pub enum OrderState {
     Paid,
     Released,
     Refunding,
+    PartlyRefunded,
     Refunded,
+    Quarantined,
 }
 
 impl OrderState {
     /// Whether a live view may stop watching: nothing happens next by itself.
     pub fn is_settled(self) -> bool {
-        matches!(self, Self::Paid | Self::Released | Self::Refunded)
+        matches!(self, Self::Paid | Self::Released | Self::PartlyRefunded | Self::Refunded)
     }
 }
 
@@ -133,7 +145,9 @@ impl From<ledger::OrderState> for OrderState {
             ledger::OrderState::Paid => Self::Paid,
             ledger::OrderState::Released => Self::Released,
             ledger::OrderState::Refunding => Self::Refunding,
+            ledger::OrderState::PartlyRefunded => Self::PartlyRefunded,
             ledger::OrderState::Refunded => Self::Refunded,
+            ledger::OrderState::Quarantined => Self::Quarantined,
         }
     }
 }
@@ -143,7 +157,9 @@ impl From<ledger::OrderState> for OrderState {
 pub struct PaymentView {
     /// Id.
     pub id: PaymentId,
-    /// requested, ready, authorized, confirming, captured, failed, cancelled, expired, unknown.
+    /// Which provider.
+    pub provider: String,
+    /// requested, ready, authorized, confirming, waiting (for a deposit), captured, failed, cancelled, expired, unknown.
     pub state: String,
     /// Where a desktop browser goes to pay; known from `ready` on.
     pub redirect_pc: Option<String>,
@@ -172,6 +188,10 @@ pub struct OrderView {
     pub hold_expires_at_ms: i64,
     /// When it was made.
     pub created_at_ms: i64,
+    /// Units that are the shopper's now.
+    pub sold_units: i64,
+    /// What went back so far, in minor units.
+    pub refunded_minor: i64,
     /// Its payment, once there is one.
     pub payment: Option<PaymentView>,
 }
@@ -182,8 +202,11 @@ impl OrderView {
         Self {
             state: order.state.into(),
             reason: order.reason.clone(),
+            sold_units: order.sold_units,
+            refunded_minor: order.refunded_minor,
             payment: order.payment.as_ref().map(|p| PaymentView {
                 id: p.id,
+                provider: p.provider.clone(),
                 state: p.state.clone(),
                 redirect_pc: p.redirect_pc.clone(),
                 redirect_mobile: p.redirect_mobile.clone(),
@@ -203,6 +226,8 @@ impl OrderView {
             reason: None,
             hold_expires_at_ms: order.hold_expires_at_ms,
             created_at_ms: order.created_at_ms,
+            sold_units: 0,
+            refunded_minor: 0,
             payment: None,
         }
     }

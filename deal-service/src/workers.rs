@@ -4,8 +4,10 @@
 mod gauges;
 mod loader;
 mod outbox;
+mod proof;
 mod reaper;
 mod rooms;
+mod sealer;
 mod sweeper;
 
 use crate::app::{App, Feeds};
@@ -30,6 +32,8 @@ pub fn start(app: &App, feeds: Feeds, shutdown: &Shutdown) -> JoinSet<()> {
     set.spawn(reaper::run(app.clone(), shutdown.clone()));
     set.spawn(outbox::run(app.clone(), shutdown.clone()));
     set.spawn(sweeper::run(app.clone(), shutdown.clone()));
+    set.spawn(sealer::run(app.clone(), shutdown.clone()));
+    set.spawn(proof::run(app.clone(), shutdown.clone()));
     set.spawn(gauges::run(app.clone(), shutdown.clone()));
     set
 }

@@ -10,17 +10,26 @@ export function statusOf(change = {}) {
 
 /**
  * Answers the page's questions from `answer(n)`, which returns a status, a number (an HTTP status) or
- * `{ status, headers }`; streams are refused. `asked` holds the time of each question by the page's own clock.
+ * `{ status, headers }`; streams are refused. `asked` holds the time of each question by the page's own clock;
+ * `asked.pending` counts those that are not answered yet.
  */
 export async function script(page, answer) {
-  const asked = [];
+  const asked = Object.assign([], { pending: 0 });
   await page.route("**/events", (route) => route.fulfill({ status: 404 }));
   await page.route("**/status", async (route) => {
-    asked.push(await page.evaluate(() => performance.now()));
-    const said = answer(asked.length - 1);
-    if (typeof said === "number") return route.fulfill({ status: said });
-    if (said.headers) return route.fulfill(said);
-    return route.fulfill({ json: said });
+    asked.pending += 1;
+    try {
+      asked.push(await page.evaluate(() => performance.now()));
+      const said = answer(asked.length - 1);
+      if (typeof said === "number") await route.fulfill({ status: said });
+      else if (said.headers) await route.fulfill(said);
+      else await route.fulfill({ json: said });
+    } catch (error) {
+      // The page went away while it asked: nobody waits for this answer.
+      if (!/destroyed|closed|navigation/i.test(String(error))) throw error;
+    } finally {
+      asked.pending -= 1;
+    }
   });
   return asked;
 }

@@ -2,6 +2,9 @@
 //!
 //! Help stays within 80 columns (a test measures it), so doc comments here are short lines.
 
+use crate::commands::order::OrderArgs;
+use crate::commands::payments::args::PaymentsCommand;
+use crate::commands::rebuild::RebuildArgs;
 use crate::commands::room::args::RoomCommand;
 use clap::{Args, Parser, Subcommand};
 use service_kit::operator::Role;
@@ -51,6 +54,16 @@ Examples:
   floodgate payment-simulator --config floodgate.toml
   floodgate payment-simulator --config floodgate.toml --check")]
     PaymentSimulator(RoleArgs),
+    /// KakaoPay, Toss and Stripe on this machine, for any shop
+    #[command(after_help = "\
+Examples:
+  floodgate simulate-payments
+  floodgate simulate-payments --listen 127.0.0.1:0 --json
+  floodgate simulate-payments --stripe-webhook-url http://127.0.0.1:3000/hook
+
+Needs no configuration and keeps nothing. Faults, clock and ledger are on the
+control port: curl http://127.0.0.1:9104/_control/ledger")]
+    SimulatePayments(SimulateArgs),
     /// Bring the PostgreSQL schema up to date
     #[command(after_help = "\
 Examples:
@@ -118,6 +131,35 @@ else from the configuration and its directory (after `floodgate up`)."
         #[command(subcommand)]
         command: RoomCommand,
     },
+    /// Money that waits for an operator: look, resume, refund
+    #[command(
+        arg_required_else_help = true,
+        after_help = "\
+Examples:
+  floodgate payments list
+  floodgate payments refund ORDER --by kim --why 'arrived broken'
+  floodgate payments resume ORDER --by kim --why 'the key was renewed'"
+    )]
+    Payments {
+        /// What to do.
+        #[command(subcommand)]
+        command: PaymentsCommand,
+    },
+    /// Tell the whole story of one order
+    #[command(after_help = "\
+Examples:
+  floodgate order 01a1fd86-9865-70cf-85d0-e8ed17a513ce
+  floodgate order 01a1fd86-9865-70cf-85d0-e8ed17a513ce --json")]
+    Order(OrderArgs),
+    /// Fill Redis' stock anew from the ledger, and prove it
+    #[command(after_help = "\
+Examples:
+  floodgate rebuild
+  floodgate rebuild --deal 01a1fd86-9865-70cf-85d0-e8ed17a513ce --json
+
+Sales pause for the moments of their filling. Exit codes: 0 Redis agrees
+with the ledger, 1 it does not.")]
+    Rebuild(RebuildArgs),
     /// Check every sum: ledger, and Redis against it
     #[command(after_help = "\
 Examples:
@@ -167,6 +209,39 @@ pub struct RoleArgs {
     /// Check the configuration, say what would run, exit
     #[arg(long)]
     pub check: bool,
+}
+
+/// Options of `simulate-payments`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// APIs and pages
+    ///
+    /// Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8083")]
+    pub listen: SocketAddr,
+    /// Control port
+    ///
+    /// Faults, clock, webhooks, ledger. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9104")]
+    pub admin_listen: SocketAddr,
+    /// Where Toss sends its webhooks
+    ///
+    /// An address of this machine.
+    #[arg(long, value_name = "URL")]
+    pub toss_webhook_url: Option<String>,
+    /// Where Stripe sends its webhooks
+    ///
+    /// An address of this machine.
+    #[arg(long, value_name = "URL")]
+    pub stripe_webhook_url: Option<String>,
+    /// Toss: 100 requests a minute and endpoint
+    ///
+    /// As the provider limits test keys.
+    #[arg(long)]
+    pub toss_test_limit: bool,
+    /// Print the addresses as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `up`.

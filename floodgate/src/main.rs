@@ -38,6 +38,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::DealService(role) => commands::role::deal_service(&role),
         Command::PaymentAdapter(role) => commands::role::payment_adapter(&role),
         Command::PaymentSimulator(role) => commands::role::payment_simulator(&role),
+        Command::SimulatePayments(args) => commands::on_runtime(commands::simulate_payments::run(args)),
         Command::Migrate(config) => commands::on_runtime(commands::migrate::run(config)),
         Command::Up(up) => commands::on_runtime(launcher::up::run(up)),
         Command::Demo(demo) => commands::on_runtime(demo::run(demo)),
@@ -49,6 +50,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key { command: KeyCommand::Operator { name, role, json } } => {
             commands::key::operator(&name, role, json)
         }
+        Command::Payments { command } => commands::on_runtime(commands::payments::run(command)),
+        Command::Order(args) => commands::on_runtime(commands::order::run(args)),
+        Command::Rebuild(args) => commands::on_runtime(commands::rebuild::run(args)),
         Command::Room { command } => commands::on_runtime(commands::room::run(command)),
         Command::Verify(verify) => commands::on_runtime(commands::verify::run(verify)),
         Command::Healthcheck { admin } => commands::on_runtime(commands::healthcheck::run(admin)),

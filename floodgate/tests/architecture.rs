@@ -18,6 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("queue", &["service-kit"]),
     ("ledger", &["service-kit"]),
     ("service-kit", &[]),
+    // A tool of developers: it runs the executable from outside, and nothing may use it.
+    ("faults", &["service-kit"]),
 ];
 
 /// What tests may use besides, and why.

@@ -26,6 +26,7 @@ fn every_help_has_examples_and_fits_80_columns() {
         &["deal-service"],
         &["payment-adapter"],
         &["payment-simulator"],
+        &["simulate-payments"],
         &["migrate"],
         &["up"],
         &["demo"],
@@ -33,6 +34,17 @@ fn every_help_has_examples_and_fits_80_columns() {
         &["merchant", "create"],
         &["key"],
         &["key", "create"],
+        &["payments"],
+        &["payments", "list"],
+        &["payments", "resume"],
+        &["payments", "recheck"],
+        &["payments", "refund"],
+        &["payments", "close"],
+        &["payments", "give-back"],
+        &["payments", "discrepancies"],
+        &["payments", "dismiss"],
+        &["order"],
+        &["rebuild"],
         &["verify"],
         &["verify-draw"],
         &["healthcheck"],
@@ -105,6 +117,33 @@ fn a_check_binds_and_connects_nothing() {
     let output = floodgate(&["payment-simulator", "--check", "--config", file.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("127.0.0.1:1"));
+}
+
+#[test]
+fn the_simulator_needs_no_configuration_and_says_where_it_is() {
+    use std::io::{BufRead as _, Read as _};
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        .args(["simulate-payments", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--json"])
+        .current_dir(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let control = said["control_url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = std::net::TcpStream::connect(control.strip_suffix("/_control").unwrap()).unwrap();
+    stream.write_all(b"GET /_control/ledger HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"payments\":[]"), "{answer}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let refused =
+        floodgate(&["simulate-payments", "--toss-webhook-url", "http://198.51.100.7/hook", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.status.code(), Some(64), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("toss_webhook_url"), "{}", text(&refused.stderr));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct NewDeal {
     pub admission_rate_per_s: i64,
     pub admission_cap: i64,
     pub hold_ttl_ms: i64,
+    pub shopper_refund_ms: i64,
+    pub room: serde_json::Value,
 }
 
 /// A deal with its counters at the moment of reading.
@@ -64,6 +66,8 @@ pub struct Deal {
     pub epoch: i64,
     /// When it was made.
     pub created_at_ms: i64,
+    /// What the merchant wants of the waiting room; the ledger only keeps it.
+    pub room: serde_json::Value,
 }
 
 /// An order that has units of the deal.
@@ -89,7 +93,7 @@ pub struct DealSnapshot {
     pub bought: Vec<(AccountId, i64)>,
 }
 
-const DEAL: &str = "SELECT d.*, m.name AS merchant_name FROM deal d JOIN merchant m ON m.id = d.merchant_id";
+const DEAL: &str = "SELECT d.*, d.room::text AS room_text, m.name AS merchant_name FROM deal d JOIN merchant m ON m.id = d.merchant_id";
 
 impl Deal {
     /// Units that nobody holds or bought.
@@ -116,6 +120,8 @@ impl Deal {
             hold_ttl_ms: int(row, "hold_ttl_ms")?,
             epoch: int(row, "epoch")?,
             created_at_ms: int(row, "created_at_ms")?,
+            room: serde_json::from_str(&text(row, "room_text")?)
+                .map_err(|_| LedgerError::Shape("`room` is no JSON".into()))?,
         })
     }
 }
@@ -139,8 +145,9 @@ impl Ledger {
         }
         tx.execute(
             "INSERT INTO deal (id, merchant_id, title, description, price_minor, currency, stock, per_user_limit,
-                starts_at_ms, ends_at_ms, admission_rate_per_s, admission_cap, hold_ttl_ms, created_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                starts_at_ms, ends_at_ms, admission_rate_per_s, admission_cap, hold_ttl_ms, created_at_ms, room,
+                shopper_refund_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::jsonb, $16)",
             &[
                 &new.id.0,
                 &new.merchant.0,
@@ -156,6 +163,8 @@ impl Ledger {
                 &new.admission_cap,
                 &new.hold_ttl_ms,
                 &now_ms,
+                &new.room.to_string(),
+                &new.shopper_refund_ms,
             ],
         )
         .await?;

@@ -1,6 +1,7 @@
 //! The final gate: winners of the fast gate become orders, many in one commit.
 
 use crate::pool::{id, int, text};
+use crate::purchase::{Actor, Event};
 use crate::{Ledger, LedgerError, Order};
 use service_kit::ids::{AccountId, DealId, OrderId};
 use service_kit::money::Money;
@@ -123,15 +124,13 @@ impl Ledger {
                 &[&now_ms, &limit],
             )
             .await?;
+        drop(client);
         let mut released = Vec::new();
         for row in &due {
-            let order = id(row, "id")?;
-            // Only from `held`: a payment that began in between keeps the units.
-            let done = client
-                .query_one("SELECT release_order($1, ARRAY['held'], 'hold_expired', $2) AS done", &[&order, &now_ms])
-                .await?;
-            if done.get("done") {
-                released.push(OrderId(order));
+            let order = OrderId(id(row, "id")?);
+            // A payment that began in between keeps the units.
+            if let Some(Ok(_)) = self.happen(order, &Event::HoldExpired, Actor::Reaper, None, now_ms).await? {
+                released.push(order);
             }
         }
         Ok(released)

@@ -2,7 +2,8 @@
 
 use crate::idempotency::{self, Idem, Replay, Saved};
 use crate::pool::{id, int, money, opt_text, text};
-use crate::{Ledger, LedgerError, NewHold};
+use crate::purchase::{self, Actor, Event};
+use crate::{Ledger, LedgerError, NewHold, purchase_store};
 use deadpool_postgres::GenericClient;
 use serde::Serialize;
 use service_kit::ids::{AccountId, DealId, OrderId, PaymentId};
@@ -12,8 +13,8 @@ use tokio_postgres::Row;
 
 /// Where an order stands.
 ///
-/// `held → paying → paid → refunding → refunded`, `held | paying → released`, `refunding → paid` when the
-/// provider refused the refund. The database's trigger allows no other step.
+/// `held → paying → paid → refunding → refunded`, `held | paying → released`; the rest stands in
+/// [`purchase`](crate::purchase). The database's trigger allows no other step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderState {
@@ -27,11 +28,26 @@ pub enum OrderState {
     Released,
     /// A refund runs.
     Refunding,
-    /// Refunded; the units went back.
+    /// Some of the money went back; more may follow.
+    PartlyRefunded,
+    /// All of the money went back, and the units with it.
     Refunded,
+    /// Money and order do not fit, and only an operator can say what happens. The units stay where they are.
+    Quarantined,
 }
 
 impl OrderState {
+    /// All states.
+    pub const ALL: [Self; 8] = [
+        Self::Held,
+        Self::Paying,
+        Self::Paid,
+        Self::Released,
+        Self::Refunding,
+        Self::PartlyRefunded,
+        Self::Refunded,
+        Self::Quarantined,
+    ];
     /// The word in SQL, API and pages.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,19 +56,21 @@ impl OrderState {
             Self::Paid => "paid",
             Self::Released => "released",
             Self::Refunding => "refunding",
+            Self::PartlyRefunded => "partly_refunded",
             Self::Refunded => "refunded",
+            Self::Quarantined => "quarantined",
         }
     }
     /// Whether nothing can follow by itself. (`paid` may still be refunded on request.)
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Paid | Self::Released | Self::Refunded)
+        matches!(self, Self::Paid | Self::Released | Self::PartlyRefunded | Self::Refunded)
     }
 }
 
 impl FromStr for OrderState {
     type Err = LedgerError;
     fn from_str(word: &str) -> Result<Self, LedgerError> {
-        [Self::Held, Self::Paying, Self::Paid, Self::Released, Self::Refunding, Self::Refunded]
+        Self::ALL
             .into_iter()
             .find(|s| s.as_str() == word)
             .ok_or_else(|| LedgerError::Shape(format!("order state {word}")))
@@ -64,6 +82,8 @@ impl FromStr for OrderState {
 pub struct PaymentView {
     /// Id.
     pub id: PaymentId,
+    /// Which provider.
+    pub provider: String,
     /// Word of [`PaymentState`](crate::PaymentState).
     pub state: String,
     /// Where to pay on a computer, once known.
@@ -101,6 +121,12 @@ pub struct Order {
     pub updated_at_ms: i64,
     /// SHA-256 of the request that made it.
     pub fingerprint: Vec<u8>,
+    /// Units that are the shopper's now.
+    pub sold_units: i64,
+    /// When it was paid, in ms.
+    pub paid_at_ms: Option<i64>,
+    /// What went back so far, in minor units of the order's currency.
+    pub refunded_minor: i64,
     /// Its latest payment.
     pub payment: Option<PaymentView>,
 }
@@ -114,8 +140,8 @@ pub enum CancelRefusal {
     WrongState(OrderState),
 }
 
-const ORDER: &str =
-    "SELECT o.*, p.id AS payment_id, p.state AS payment_state, p.redirect_pc, p.redirect_mobile, p.failure_message
+const ORDER: &str = "SELECT o.*, p.id AS payment_id, p.provider AS payment_provider, p.state AS payment_state,
+        coalesce(p.refunded_minor, 0) AS refunded_minor, p.redirect_pc, p.redirect_mobile, p.failure_message
     FROM orders o LEFT JOIN LATERAL (
         SELECT * FROM payment WHERE payment.order_id = o.id ORDER BY payment.created_at_ms DESC, payment.id DESC LIMIT 1
     ) p ON true";
@@ -136,9 +162,13 @@ impl Order {
             created_at_ms: int(row, "created_at_ms")?,
             updated_at_ms: int(row, "updated_at_ms")?,
             fingerprint: row.get("fingerprint"),
+            sold_units: int(row, "sold_units")?,
+            paid_at_ms: row.try_get("paid_at_ms").map_err(|e| LedgerError::Shape(e.to_string()))?,
+            refunded_minor: int(row, "refunded_minor")?,
             payment: match payment {
                 Some(payment) => Some(PaymentView {
                     id: PaymentId(payment),
+                    provider: text(row, "payment_provider")?,
                     state: text(row, "payment_state")?,
                     redirect_pc: opt_text(row, "redirect_pc")?,
                     redirect_mobile: opt_text(row, "redirect_mobile")?,
@@ -164,6 +194,9 @@ impl Order {
             created_at_ms: now_ms,
             updated_at_ms: now_ms,
             fingerprint: hold.fingerprint.to_vec(),
+            sold_units: 0,
+            paid_at_ms: None,
+            refunded_minor: 0,
             payment: None,
         }
     }
@@ -233,37 +266,14 @@ impl Ledger {
         if let Some(answer) = idempotency::find(&tx, idem, now_ms).await? {
             return Ok(answer);
         }
-        // The deal first, then the order: the one order of locks.
-        tx.execute("SELECT 1 FROM deal WHERE id = (SELECT deal_id FROM orders WHERE id = $1) FOR UPDATE", &[&order.0])
-            .await?;
-        tx.execute("SELECT 1 FROM orders WHERE id = $1 FOR UPDATE", &[&order.0]).await?;
-        let Some(found) = read(&tx, order).await?.filter(|o| o.account == account) else {
+        let Some(locked) = purchase_store::lock(&tx, order).await?.filter(|l| l.account == account) else {
             return Ok(Replay::Refused(CancelRefusal::NotFound));
         };
-        if found.state == OrderState::Paying {
-            // Money moves only by our own confirm call: before it, ending the payment is safe.
-            let ended = tx
-                .execute(
-                    "UPDATE payment SET state = 'cancelled', failure_code = 'cancelled_by_shopper', updated_at_ms = $2
-                     WHERE order_id = $1 AND state IN ('requested', 'ready')",
-                    &[&order.0, &now_ms],
-                )
-                .await?;
-            if ended == 0 {
-                return Ok(Replay::Refused(CancelRefusal::WrongState(found.state)));
-            }
+        match purchase::step(&locked.now, &Event::CancelRequested, now_ms) {
+            Ok(step) => purchase_store::write(&tx, &locked, &step, Actor::Shopper, None, now_ms).await?,
+            Err(_) => return Ok(Replay::Refused(CancelRefusal::WrongState(locked.now.state))),
         }
-        let released: bool = tx
-            .query_one(
-                "SELECT release_order($1, ARRAY['held', 'paying'], 'cancelled_by_shopper', $2)",
-                &[&order.0, &now_ms],
-            )
-            .await?
-            .get(0);
-        if !released {
-            return Ok(Replay::Refused(CancelRefusal::WrongState(found.state)));
-        }
-        let after = read(&tx, order).await?.unwrap_or(found);
+        let Some(after) = read(&tx, order).await? else { return Ok(Replay::Refused(CancelRefusal::NotFound)) };
         let saved = render(&after);
         idempotency::save(&tx, idem, &saved).await?;
         tx.commit().await?;

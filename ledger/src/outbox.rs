@@ -11,8 +11,22 @@ pub enum OutboxKind {
     OrderPaid,
     /// Held units are free again.
     OrderReleased,
-    /// Sold units are free again.
-    OrderRefunded,
+    /// Free units are sold at once: the money came after the hold had ended.
+    OrderPaidLate,
+    /// Sold units are free again, all of an order or some.
+    OrderReturned,
+}
+
+impl OutboxKind {
+    /// The word in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OrderPaid => "order_paid",
+            Self::OrderReleased => "order_released",
+            Self::OrderPaidLate => "order_paid_late",
+            Self::OrderReturned => "order_returned",
+        }
+    }
 }
 
 /// One event. Applying it twice must have one effect; the order's id is the operation id.
@@ -26,6 +40,8 @@ pub struct OutboxEvent {
     pub account: AccountId,
     pub lease_number: i64,
     pub quantity: i64,
+    /// Epoch of the deal at the commit: a filling of the fast stock under a later epoch knows of the event already.
+    pub epoch: i64,
     pub created_at_ms: i64,
 }
 
@@ -55,7 +71,9 @@ impl Ledger {
                     kind: match text(r, "kind")?.as_str() {
                         "order_paid" => OutboxKind::OrderPaid,
                         "order_released" => OutboxKind::OrderReleased,
-                        "order_refunded" => OutboxKind::OrderRefunded,
+                        "order_paid_late" => OutboxKind::OrderPaidLate,
+                        // The word before partial refunds existed.
+                        "order_returned" | "order_refunded" => OutboxKind::OrderReturned,
                         other => return Err(LedgerError::Shape(format!("outbox kind {other}"))),
                     },
                     order: OrderId(id(r, "order_id")?),
@@ -63,6 +81,7 @@ impl Ledger {
                     account: AccountId(id(r, "account_id")?),
                     lease_number: int(r, "lease_number")?,
                     quantity: int(r, "quantity")?,
+                    epoch: int(r, "epoch")?,
                     created_at_ms: int(r, "created_at_ms")?,
                 })
             })

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! requested → ready → authorized → confirming → captured | failed
-//!      │         │                     └→ unknown → (query) → captured | failed | expired | cancelled
-//!      └─────────┴→ cancelled | expired | failed
+//!      │         │                     ├→ unknown → (query) → captured | failed | expired | cancelled
+//!      │         │                     └→ waiting (a deposit is awaited) → captured | expired | cancelled
+//!      └─────────┴→ cancelled | expired | failed → captured, when money arrives after all
 //! ```
 //! Money can move only from `confirming` on, and each call to the provider is written down
 //! ([`Ledger::begin_attempt`]) before it is made. A payment found in `confirming` with an expired worker
@@ -12,9 +13,10 @@
 use crate::idempotency::{self, Idem, Replay, Saved};
 use crate::order::{self, OrderState};
 use crate::pool::{id, int, money, opt_text, text};
-use crate::{Ledger, LedgerError, Order};
+use crate::purchase::{self, Actor, Event, Refusal};
+use crate::{Ledger, LedgerError, Order, purchase_store};
 use serde::Serialize;
-use service_kit::ids::{AccountId, OrderId, PaymentId};
+use service_kit::ids::{AccountId, MerchantId, OrderId, PaymentId};
 use service_kit::money::Money;
 use std::str::FromStr;
 use tokio_postgres::Row;
@@ -29,6 +31,7 @@ pub enum PaymentState {
     Authorized,
     Confirming,
     Unknown,
+    Waiting,
     Captured,
     Failed,
     Cancelled,
@@ -37,12 +40,13 @@ pub enum PaymentState {
 
 impl PaymentState {
     /// All states.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Requested,
         Self::Ready,
         Self::Authorized,
         Self::Confirming,
         Self::Unknown,
+        Self::Waiting,
         Self::Captured,
         Self::Failed,
         Self::Cancelled,
@@ -56,11 +60,19 @@ impl PaymentState {
             Self::Authorized => "authorized",
             Self::Confirming => "confirming",
             Self::Unknown => "unknown",
+            Self::Waiting => "waiting",
             Self::Captured => "captured",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
         }
+    }
+}
+
+impl PaymentState {
+    /// Whether it has ended: only money that arrives after all, or an operator, moves it again.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Captured | Self::Failed | Self::Cancelled | Self::Expired)
     }
 }
 
@@ -121,6 +133,8 @@ pub struct PaymentWork {
     pub account: AccountId,
     /// Which provider's driver.
     pub provider: String,
+    /// Whose account at the provider.
+    pub merchant: MerchantId,
     /// Where it stands.
     pub state: PaymentState,
     /// What is to be paid.
@@ -137,8 +151,18 @@ pub struct PaymentWork {
     pub approval_code: Option<String>,
     /// `approved`, `cancelled` or `failed`.
     pub returned: Option<String>,
-    /// When the provider's session ends.
+    /// When the provider's session ends, or while a deposit is awaited, when that time ends.
     pub expires_at_ms: Option<i64>,
+    /// When the first confirm call was written down, in ms: a provider's idempotency key lives from then on.
+    pub confirm_sent_at_ms: Option<i64>,
+    /// Whether a payment that has ended is compared with the provider again.
+    pub is_recheck: bool,
+    /// What was taken so far, in minor units.
+    pub captured_minor: i64,
+    /// What went back so far, in minor units.
+    pub refunded_minor: i64,
+    /// What is on its way back, in minor units.
+    pub refunding_minor: i64,
     /// How often the worker has had it in this state.
     pub tries: i64,
     /// When it was started.
@@ -154,6 +178,8 @@ pub struct Prepared {
     pub provider_ref: String,
     pub redirect_pc: String,
     pub redirect_mobile: String,
+    /// For an app; for a provider whose page is one of ours, what that page needs of the session (Stripe's client
+    /// secret). Never shown elsewhere.
     pub redirect_app: String,
     pub expires_at_ms: i64,
 }
@@ -170,11 +196,12 @@ pub enum Ended {
 }
 
 impl Ended {
-    pub(crate) fn words(self) -> (&'static str, &'static str) {
+    /// The payment's last state, and the order's reason.
+    pub(crate) fn step(self) -> (PaymentState, &'static str) {
         match self {
-            Self::Declined => ("failed", "payment_declined"),
-            Self::Cancelled => ("cancelled", "payment_cancelled"),
-            Self::Expired => ("expired", "payment_expired"),
+            Self::Declined => (PaymentState::Failed, "payment_declined"),
+            Self::Cancelled => (PaymentState::Cancelled, "payment_cancelled"),
+            Self::Expired => (PaymentState::Expired, "payment_expired"),
         }
     }
 }
@@ -186,7 +213,9 @@ pub enum Capture {
     Paid,
     /// It was settled before.
     Already,
-    /// The provider's amount differs from ours: nothing was changed, an operator must look.
+    /// The order had ended and there was nothing left for it: the money goes back by itself.
+    GoesBack,
+    /// The provider's amount differs from ours: the order is quarantined, an operator must look.
     Mismatch,
 }
 
@@ -214,12 +243,14 @@ impl AttemptKind {
 
 impl PaymentWork {
     fn from_row(row: &Row) -> Result<Self, LedgerError> {
+        let state: PaymentState = text(row, "state")?.parse()?;
         Ok(Self {
             id: PaymentId(id(row, "id")?),
             order: OrderId(id(row, "order_id")?),
             account: AccountId(id(row, "account_id")?),
             provider: text(row, "provider")?,
-            state: text(row, "state")?.parse()?,
+            merchant: MerchantId(id(row, "merchant_id")?),
+            state,
             amount: money(row, "amount_minor")?,
             item_name: text(row, "item_name")?,
             quantity: int(row, "quantity")?,
@@ -228,6 +259,11 @@ impl PaymentWork {
             approval_code: opt_text(row, "approval_code")?,
             returned: opt_text(row, "returned")?,
             expires_at_ms: row.try_get("expires_at_ms").map_err(|e| LedgerError::Shape(e.to_string()))?,
+            confirm_sent_at_ms: row.try_get("confirm_sent_at_ms").map_err(|e| LedgerError::Shape(e.to_string()))?,
+            is_recheck: state.is_settled(),
+            captured_minor: int(row, "captured_minor")?,
+            refunded_minor: int(row, "refunded_minor")?,
+            refunding_minor: int(row, "refunding_minor")?,
             tries: int(row, "tries")?,
             created_at_ms: int(row, "created_at_ms")?,
             trace_id: text(row, "trace_id")?,
@@ -253,44 +289,44 @@ impl Ledger {
         if let Some(answer) = idempotency::find(&tx, idem, now_ms).await? {
             return Ok(answer);
         }
-        tx.execute("SELECT 1 FROM orders WHERE id = $1 FOR UPDATE", &[&start.order.0]).await?;
-        let Some(found) = order::read(&tx, start.order).await?.filter(|o| o.account == start.account) else {
+        let Some(locked) = purchase_store::lock(&tx, start.order).await?.filter(|l| l.account == start.account) else {
             return Ok(Replay::Refused(StartRefusal::NotFound));
         };
-        match found.state {
-            // Another key, the same wish: the payment that runs is the answer.
-            OrderState::Paying => {}
-            OrderState::Held if found.hold_expires_at_ms > now_ms => {
+        match purchase::step(&locked.now, &Event::PaymentRequested, now_ms) {
+            Ok(step) => {
                 tx.execute(
-                    "UPDATE orders SET state = 'paying', updated_at_ms = $2 WHERE id = $1",
-                    &[&start.order.0, &now_ms],
-                )
-                .await?;
-                tx.execute(
-                    "INSERT INTO payment (id, order_id, provider, state, amount_minor, currency, item_name, quantity, account_id,
+                    "INSERT INTO payment (id, order_id, provider, merchant_id, state, amount_minor, currency, item_name, quantity, account_id,
                         return_secret, next_at_ms, created_at_ms, updated_at_ms, trace_id)
-                     SELECT $2, o.id, $3, 'requested', o.amount_minor, o.currency, d.title, o.quantity, o.account_id, $4, $5, $5, $5, $6
+                     SELECT $2, o.id, $3, d.merchant_id, 'requested', o.amount_minor, o.currency, d.title, o.quantity, o.account_id, $4, $5, $5, $5, $6
                      FROM orders o JOIN deal d ON d.id = o.deal_id WHERE o.id = $1",
                     &[&start.order.0, &start.payment.0, &start.provider, &start.return_secret, &now_ms, &start.trace_id],
                 )
                 .await?;
+                let detail = serde_json::json!({ "payment": start.payment, "provider": start.provider });
+                purchase_store::write(&tx, &locked, &step, Actor::Shopper, Some(detail), now_ms).await?;
             }
-            state => return Ok(Replay::Refused(StartRefusal::WrongState(state))),
+            // Another key, the same wish: the payment that runs is the answer.
+            Err(Refusal::Already) => {}
+            Err(_) => return Ok(Replay::Refused(StartRefusal::WrongState(locked.now.state))),
         }
-        let after = order::read(&tx, start.order).await?.unwrap_or(found);
+        let Some(after) = order::read(&tx, start.order).await? else {
+            return Ok(Replay::Refused(StartRefusal::NotFound));
+        };
         let saved = render(&after);
         idempotency::save(&tx, idem, &saved).await?;
         tx.commit().await?;
         Ok(Replay::Fresh(saved))
     }
 
-    /// Leases up to `limit` payments that are due to a worker. A payment comes up when it is new, when
-    /// the shopper came back, when its time is over, or when an earlier worker's lease ran out.
+    /// Leases up to `limit` payments of a provider that are due to a worker. A payment comes up when it is new, when
+    /// the shopper came back, when its time is over, when an earlier worker's lease ran out, or, after its end, when
+    /// it is to be compared with the provider again. What is parked waits for an operator.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn claim_due_payments(
         &self,
+        provider: &str,
         now_ms: i64,
         limit: i64,
         lease_ms: i64,
@@ -299,17 +335,57 @@ impl Ledger {
             .client()
             .await?
             .query(
-                "UPDATE payment SET lease_until_ms = $1 + $3, tries = tries + 1
-                 WHERE id IN (
+                "WITH due AS (
                     SELECT id FROM payment
-                    WHERE state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown')
-                      AND next_at_ms <= $1 AND lease_until_ms <= $1
-                    ORDER BY next_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
+                    WHERE provider = $4 AND parked_reason IS NULL AND next_at_ms <= $1 AND lease_until_ms <= $1
+                      AND state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown', 'waiting')
+                    ORDER BY next_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED),
+                 again AS (
+                    SELECT id FROM payment
+                    WHERE provider = $4 AND recheck_at_ms <= $1 AND lease_until_ms <= $1
+                      AND state IN ('captured', 'failed', 'cancelled', 'expired')
+                    ORDER BY recheck_at_ms LIMIT greatest($2 / 4, 1) FOR UPDATE SKIP LOCKED)
+                 UPDATE payment SET lease_until_ms = $1 + $3, tries = tries + 1
+                 WHERE id IN (SELECT id FROM due UNION ALL SELECT id FROM again LIMIT $2)
                  RETURNING *",
-                &[&now_ms, &limit, &lease_ms],
+                &[&now_ms, &limit, &lease_ms, &provider],
             )
             .await?;
         rows.iter().map(PaymentWork::from_row).collect()
+    }
+
+    /// A payment for the page on which the shopper pays, with what that page needs of the provider's session
+    /// ([`Prepared::redirect_app`]). `None` when the secret is wrong or the payment is unknown.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn payment_for_checkout(
+        &self,
+        payment: PaymentId,
+        secret: &str,
+    ) -> Result<Option<(PaymentWork, String)>, LedgerError> {
+        let sql = "SELECT * FROM payment WHERE id = $1 AND return_secret = $2";
+        let row = self.client().await?.query_opt(sql, &[&payment.0, &secret]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let session = opt_text(&row, "redirect_app")?.unwrap_or_default();
+        Ok(Some((PaymentWork::from_row(&row)?, session)))
+    }
+
+    /// A payment whose return address somebody knows. `None` when the secret is wrong or there is no such payment.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn payment_by_secret(
+        &self,
+        payment: PaymentId,
+        secret: &str,
+    ) -> Result<Option<PaymentWork>, LedgerError> {
+        let row = self
+            .client()
+            .await?
+            .query_opt("SELECT * FROM payment WHERE id = $1 AND return_secret = $2", &[&payment.0, &secret])
+            .await?;
+        row.as_ref().map(PaymentWork::from_row).transpose()
     }
 
     /// Records what the shopper's browser brought back. `None` when the secret is wrong or the payment is

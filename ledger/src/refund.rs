@@ -1,14 +1,19 @@
-//! Refunds: of the whole order. Units come back once, when the provider has given the money back.
+//! Refunds: whole or in part, one at a time per order. Units come back once, when the provider has given the money back.
 
 use crate::idempotency::{self, Idem, Replay, Saved};
 use crate::order::{self, OrderState};
 use crate::pool::{id, int, money, opt_text, text};
+use crate::purchase::{self, Actor, Event, RefundPart, Refusal};
+use crate::purchase_store::{self, Locked};
 use crate::{Ledger, LedgerError, Order};
+use deadpool_postgres::Transaction;
 use serde::Serialize;
-use service_kit::ids::{AccountId, OrderId, PaymentId, RefundId};
+use serde_json::json;
+use service_kit::ids::{AccountId, MerchantId, OrderId, PaymentId, RefundId};
 use service_kit::money::Money;
 
-/// Where a refund stands: `requested → sending → done | failed`, with `unknown` when no answer came.
+/// Where a refund stands: `requested → sending → done | failed`, with `unknown` when no answer came. A provider may
+/// take a done one back (`done → failed`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "drawn above")]
@@ -34,24 +39,63 @@ impl std::str::FromStr for RefundState {
     }
 }
 
-/// The shopper wants the money back.
+/// Somebody wants money back.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the fields are the columns")]
 pub struct RequestRefund {
+    /// Made by the caller.
     pub refund: RefundId,
+    /// Of which order.
     pub order: OrderId,
-    pub account: AccountId,
+    /// Who asks.
+    pub by: RefundBy,
+    /// How much, in minor units; `None` = all that is left.
+    pub amount_minor: Option<i64>,
+    /// Units that come back; `None` = all with all the money, none with a part of it.
+    pub units: Option<i64>,
+    /// Why, for people.
     pub reason: String,
-    pub trace_id: String,
+}
+
+/// Who may ask for a refund of which orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefundBy {
+    /// The shopper, of own orders, within the deal's time.
+    Shopper(AccountId),
+    /// The merchant, of orders of own deals.
+    Merchant(MerchantId),
+    /// An operator, of all.
+    Operator,
+}
+
+impl RefundBy {
+    fn actor(self) -> Actor {
+        match self {
+            Self::Shopper(_) => Actor::Shopper,
+            Self::Merchant(_) => Actor::Merchant,
+            Self::Operator => Actor::Operator,
+        }
+    }
 }
 
 /// Why there is no refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefundRefusal {
-    /// No such order of this account.
+    /// No such order of this caller.
     NotFound,
     /// The order is not paid.
     WrongState(OrderState),
+    /// The shopper's own time for it is over.
+    TooLate,
+    /// More money than is left, or none.
+    Amount {
+        /// What is left, in minor units.
+        left_minor: i64,
+    },
+    /// More units than the shopper has, or fewer than all with the last of the money.
+    Units {
+        /// What the shopper has.
+        left_units: i64,
+    },
 }
 
 /// A refund that the worker has to look at, leased to it.
@@ -63,10 +107,19 @@ pub struct RefundWork {
     pub payment: PaymentId,
     pub provider: String,
     pub state: RefundState,
+    pub merchant: MerchantId,
     pub amount: Money,
-    /// The captured amount, for the provider's optimistic check of the remaining balance.
+    /// The captured amount.
     pub captured: Money,
+    /// What went back before this refund, in minor units: captured less this is the balance that the provider checks.
+    pub refunded_before_minor: i64,
     pub provider_ref: Option<String>,
+    /// The code that the shopper brought back (`paymentKey` at Toss).
+    pub approval_code: Option<String>,
+    /// The provider's id of the capture.
+    pub capture_ref: Option<String>,
+    /// When the first call was written down, in ms.
+    pub sent_at_ms: Option<i64>,
     pub reason: String,
     pub tries: i64,
     pub trace_id: String,
@@ -74,7 +127,7 @@ pub struct RefundWork {
 
 impl Ledger {
     /// Asks for a refund of a paid order: the order goes to `refunding` in the same transaction.
-    /// A second call while a refund runs, or after it, answers with the order as it is.
+    /// A second call while a refund runs, or after the last one, answers with the order as it is.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -90,41 +143,57 @@ impl Ledger {
         if let Some(answer) = idempotency::find(&tx, idem, now_ms).await? {
             return Ok(answer);
         }
-        tx.execute("SELECT 1 FROM orders WHERE id = $1 FOR UPDATE", &[&request.order.0]).await?;
-        let Some(found) = order::read(&tx, request.order).await?.filter(|o| o.account == request.account) else {
+        let Some(locked) = purchase_store::lock(&tx, request.order).await? else {
             return Ok(Replay::Refused(RefundRefusal::NotFound));
         };
-        match found.state {
-            OrderState::Refunding | OrderState::Refunded => {}
-            OrderState::Paid => {
-                tx.execute(
-                    "UPDATE orders SET state = 'refunding', reason = 'refund_requested', updated_at_ms = $2 WHERE id = $1",
-                    &[&request.order.0, &now_ms],
-                )
-                .await?;
-                tx.execute(
-                    "INSERT INTO refund (id, order_id, payment_id, amount_minor, currency, reason, state, next_at_ms, created_at_ms, updated_at_ms, trace_id)
-                     SELECT $2, order_id, id, amount_minor, currency, $3, 'requested', $4, $4, $4, $5
-                     FROM payment WHERE order_id = $1 AND state = 'captured'",
-                    &[&request.order.0, &request.refund.0, &request.reason, &now_ms, &request.trace_id],
-                )
-                .await?;
-            }
-            state => return Ok(Replay::Refused(RefundRefusal::WrongState(state))),
+        let may = match request.by {
+            RefundBy::Shopper(account) => locked.account == account,
+            RefundBy::Merchant(merchant) => tx
+                .query_opt("SELECT 1 FROM deal WHERE id = $1 AND merchant_id = $2", &[&locked.deal.0, &merchant.0])
+                .await?
+                .is_some(),
+            RefundBy::Operator => true,
+        };
+        if !may {
+            return Ok(Replay::Refused(RefundRefusal::NotFound));
         }
-        let after = order::read(&tx, request.order).await?.unwrap_or(found);
+        let by = request.by.actor();
+        let event = Event::RefundRequested { by, amount_minor: request.amount_minor, units: request.units };
+        match purchase::step(&locked.now, &event, now_ms) {
+            Ok(step) => {
+                let part = step.open_refund.unwrap_or(RefundPart { amount_minor: 0, units: 0 });
+                let detail =
+                    json!({ "refund": request.refund, "amount_minor": part.amount_minor, "units": part.units });
+                purchase_store::write(&tx, &locked, &step, by, Some(detail), now_ms).await?;
+                let asked = (by, request.reason.as_str());
+                purchase_store::open_refund(&tx, &locked, request.refund, part, asked, now_ms).await?;
+            }
+            Err(Refusal::Already) => {}
+            Err(refusal) => {
+                return Ok(Replay::Refused(match refusal {
+                    Refusal::TooLate => RefundRefusal::TooLate,
+                    Refusal::Amount { left_minor } => RefundRefusal::Amount { left_minor },
+                    Refusal::Units { left_units } => RefundRefusal::Units { left_units },
+                    Refusal::Already | Refusal::NotNow(_) => RefundRefusal::WrongState(locked.now.state),
+                }));
+            }
+        }
+        let Some(after) = order::read(&tx, request.order).await? else {
+            return Ok(Replay::Refused(RefundRefusal::NotFound));
+        };
         let saved = render(&after);
         idempotency::save(&tx, idem, &saved).await?;
         tx.commit().await?;
         Ok(Replay::Fresh(saved))
     }
 
-    /// Leases up to `limit` refunds that are due to a worker.
+    /// Leases up to `limit` refunds of a provider that are due to a worker. What is parked waits for an operator.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn claim_due_refunds(
         &self,
+        provider: &str,
         now_ms: i64,
         limit: i64,
         lease_ms: i64,
@@ -135,14 +204,15 @@ impl Ledger {
             .query(
                 "WITH due AS (
                     UPDATE refund SET lease_until_ms = $1 + $3, tries = tries + 1
-                    WHERE id IN (SELECT id FROM refund WHERE state IN ('requested', 'sending', 'unknown')
-                                 AND next_at_ms <= $1 AND lease_until_ms <= $1
-                                 ORDER BY next_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
+                    WHERE id IN (SELECT r.id FROM refund r JOIN payment p ON p.id = r.payment_id AND p.provider = $4
+                                 WHERE r.state IN ('requested', 'sending', 'unknown') AND r.parked_reason IS NULL
+                                 AND r.next_at_ms <= $1 AND r.lease_until_ms <= $1
+                                 ORDER BY r.next_at_ms LIMIT $2 FOR UPDATE OF r SKIP LOCKED)
                     RETURNING *)
                  SELECT due.id, due.order_id, due.payment_id, due.state, due.amount_minor, due.currency, due.reason, due.tries, due.trace_id,
-                        p.provider, p.provider_ref, p.amount_minor AS captured_minor
+                        due.sent_at_ms, p.provider, p.merchant_id, p.provider_ref, p.approval_code, p.provider_aid, p.captured_minor, p.refunded_minor
                  FROM due JOIN payment p ON p.id = due.payment_id",
-                &[&now_ms, &limit, &lease_ms],
+                &[&now_ms, &limit, &lease_ms, &provider],
             )
             .await?;
         rows.iter()
@@ -152,10 +222,15 @@ impl Ledger {
                     order: OrderId(id(r, "order_id")?),
                     payment: PaymentId(id(r, "payment_id")?),
                     provider: text(r, "provider")?,
+                    merchant: MerchantId(id(r, "merchant_id")?),
                     state: text(r, "state")?.parse()?,
                     amount: money(r, "amount_minor")?,
                     captured: money(r, "captured_minor")?,
+                    refunded_before_minor: int(r, "refunded_minor")?,
                     provider_ref: opt_text(r, "provider_ref")?,
+                    approval_code: opt_text(r, "approval_code")?,
+                    capture_ref: opt_text(r, "provider_aid")?,
+                    sent_at_ms: r.try_get("sent_at_ms").map_err(|e| LedgerError::Shape(e.to_string()))?,
                     reason: text(r, "reason")?,
                     tries: int(r, "tries")?,
                     trace_id: text(r, "trace_id")?,
@@ -164,53 +239,29 @@ impl Ledger {
             .collect()
     }
 
-    /// The money is back: order refunded, units free again, outbox told, in one transaction.
-    /// `false` when it was done before.
+    /// The money is back: the order is refunded, wholly or in part, its units are free again, the outbox is told, in
+    /// one transaction. `false` when it was done before.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn refund_done(&self, refund: RefundId, provider_ref: &str, now_ms: i64) -> Result<bool, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        tx.execute(
-            "SELECT 1 FROM deal WHERE id = (SELECT o.deal_id FROM refund r JOIN orders o ON o.id = r.order_id WHERE r.id = $1) FOR UPDATE",
-            &[&refund.0],
-        )
-        .await?;
-        let moved = tx
-            .execute(
-                "UPDATE refund SET state = 'done', provider_ref = $2, updated_at_ms = $3 WHERE id = $1 AND state IN ('requested', 'sending', 'unknown')",
-                &[&refund.0, &provider_ref, &now_ms],
-            )
-            .await?;
-        if moved == 0 {
+        let locked = lock_of_refund(&tx, refund).await?;
+        if locked.refund != Some(refund) {
             return Ok(false);
         }
-        let row = tx
-            .query_one(
-                "UPDATE orders SET state = 'refunded', updated_at_ms = $2 WHERE id = (SELECT order_id FROM refund WHERE id = $1)
-                 RETURNING id, deal_id, account_id, lease_number, quantity",
-                &[&refund.0, &now_ms],
-            )
-            .await?;
-        let (deal, account, quantity) = (id(&row, "deal_id")?, id(&row, "account_id")?, int(&row, "quantity")?);
-        tx.execute("UPDATE deal SET sold = sold - $2 WHERE id = $1", &[&deal, &quantity]).await?;
-        tx.execute(
-            "UPDATE allowance SET units = units - $3 WHERE deal_id = $1 AND account_id = $2",
-            &[&deal, &account, &quantity],
-        )
-        .await?;
-        tx.execute(
-            "INSERT INTO outbox (kind, order_id, deal_id, account_id, lease_number, quantity, created_at_ms)
-             VALUES ('order_refunded', $1, $2, $3, $4, $5, $6)",
-            &[&id(&row, "id")?, &deal, &account, &int(&row, "lease_number")?, &quantity, &now_ms],
-        )
-        .await?;
+        let step = purchase::step(&locked.now, &Event::RefundDone, now_ms)
+            .map_err(|refusal| LedgerError::Refused(format!("refund {refund} is done, but {refusal}")))?;
+        end_refund(&tx, refund, "done", Some(provider_ref), None, now_ms).await?;
+        let detail = json!({ "refund": refund, "reference": provider_ref });
+        purchase_store::write(&tx, &locked, &step, Actor::Worker, Some(detail), now_ms).await?;
         tx.commit().await?;
         Ok(true)
     }
 
-    /// The provider refused: the order is paid again.
+    /// The provider refused: the order stands as before the request, or, when it had nothing to go back to, is
+    /// quarantined. `false` when the refund had ended before.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -223,24 +274,64 @@ impl Ledger {
     ) -> Result<bool, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        let moved = tx
-            .execute(
-                "UPDATE refund SET state = 'failed', failure_code = $2, failure_message = left($3, 500), updated_at_ms = $4
-                 WHERE id = $1 AND state IN ('requested', 'sending', 'unknown')",
-                &[&refund.0, &code, &message, &now_ms],
-            )
-            .await?;
-        if moved == 0 {
+        let locked = lock_of_refund(&tx, refund).await?;
+        if locked.refund != Some(refund) {
             return Ok(false);
         }
-        tx.execute(
-            "UPDATE orders SET state = 'paid', reason = 'refund_refused', updated_at_ms = $2
-             WHERE id = (SELECT order_id FROM refund WHERE id = $1)",
-            &[&refund.0, &now_ms],
-        )
-        .await?;
+        let step = purchase::step(&locked.now, &Event::RefundRefused, now_ms)
+            .map_err(|refusal| LedgerError::Refused(format!("refund {refund} is refused, but {refusal}")))?;
+        end_refund(&tx, refund, "failed", None, Some((code, message)), now_ms).await?;
+        let detail = json!({ "refund": refund, "code": code });
+        purchase_store::write(&tx, &locked, &step, Actor::Worker, Some(detail), now_ms).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// The provider took back a refund that was done: the shopper has neither money nor goods, and the order is
+    /// quarantined. `false` when that is known.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn refund_reversed(
+        &self,
+        refund: RefundId,
+        code: &str,
+        message: &str,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
+        let mut client = self.client().await?;
+        let tx = client.transaction().await?;
+        let locked = lock_of_refund(&tx, refund).await?;
+        let row = tx
+            .query_opt(
+                "SELECT amount_minor, units FROM refund WHERE id = $1 AND state = 'done' FOR UPDATE",
+                &[&refund.0],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        let part = RefundPart { amount_minor: int(&row, "amount_minor")?, units: int(&row, "units")? };
+        let step = purchase::step(&locked.now, &Event::RefundReversed(part), now_ms)
+            .map_err(|refusal| LedgerError::Refused(format!("refund {refund} was taken back, but {refusal}")))?;
+        end_refund(&tx, refund, "failed", None, Some((code, message)), now_ms).await?;
+        let detail = json!({ "refund": refund, "code": code });
+        purchase_store::write(&tx, &locked, &step, Actor::Worker, Some(detail), now_ms).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Sets a refund aside: no worker takes it before an operator has looked.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn park_refund(&self, refund: RefundId, reason: &str, now_ms: i64) -> Result<(), LedgerError> {
+        self.client()
+            .await?
+            .execute(
+                "UPDATE refund SET parked_reason = left($2, 200), parked_at_ms = $3, lease_until_ms = 0 WHERE id = $1",
+                &[&refund.0, &reason, &now_ms],
+            )
+            .await?;
+        Ok(())
     }
 
     /// Nobody knows whether the money went back: look again at `next_at_ms`.
@@ -270,4 +361,39 @@ impl Ledger {
             .await?;
         Ok(())
     }
+}
+
+/// Locks the order of a refund.
+async fn lock_of_refund(tx: &Transaction<'_>, refund: RefundId) -> Result<Locked, LedgerError> {
+    let missing = || LedgerError::Shape(format!("refund {refund} is not in the ledger"));
+    let row = tx.query_opt("SELECT order_id FROM refund WHERE id = $1", &[&refund.0]).await?.ok_or_else(missing)?;
+    purchase_store::lock(tx, OrderId(id(&row, "order_id")?)).await?.ok_or_else(missing)
+}
+
+/// Ends a refund and moves its money between "on its way" and "back".
+async fn end_refund(
+    tx: &Transaction<'_>,
+    refund: RefundId,
+    state: &str,
+    provider_ref: Option<&str>,
+    failure: Option<(&str, &str)>,
+    now_ms: i64,
+) -> Result<(), LedgerError> {
+    let (code, message) = failure.unzip();
+    let was_done = tx.query_one("SELECT state = 'done' AS was_done FROM refund WHERE id = $1", &[&refund.0]).await?;
+    let was_done: bool = was_done.get("was_done");
+    tx.execute(
+        "UPDATE refund SET state = $2, provider_ref = coalesce($3, provider_ref), failure_code = $4, failure_message = left($5, 500),
+            updated_at_ms = $6, parked_reason = NULL, parked_at_ms = NULL WHERE id = $1",
+        &[&refund.0, &state, &provider_ref, &code, &message, &now_ms],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE payment p SET refunding_minor = p.refunding_minor - CASE WHEN $2 THEN 0 ELSE r.amount_minor END,
+            refunded_minor = p.refunded_minor + CASE WHEN $3 = 'done' THEN r.amount_minor WHEN $2 THEN -r.amount_minor ELSE 0 END
+         FROM refund r WHERE r.id = $1 AND p.id = r.payment_id",
+        &[&refund.0, &was_done, &state],
+    )
+    .await?;
+    Ok(())
 }

@@ -1,11 +1,14 @@
 //! How a payment goes on and ends: attempts written before each call, and settlement in one transaction.
 
 use crate::payment::{AttemptKind, Capture, Ended, PaymentState, Prepared};
-use crate::pool::{id, int, money, text};
-use crate::{Ledger, LedgerError};
-use service_kit::ids::{AttemptId, DealId, PaymentId, RefundId};
+use crate::pool::{id, int, text};
+use crate::purchase::{self, Actor, Event, Refusal, Room};
+use crate::purchase_store::{self, Locked};
+use crate::{Ledger, LedgerError, OrderState};
+use deadpool_postgres::Transaction;
+use serde_json::json;
+use service_kit::ids::{AttemptId, DealId, OrderId, PaymentId, RefundId};
 use service_kit::money::Money;
-use tokio_postgres::Row;
 
 impl Ledger {
     /// Writes down that a call is about to be made. For [`AttemptKind::Confirm`] the payment goes to
@@ -26,14 +29,16 @@ impl Ledger {
         let moved = match (kind, refund) {
             (AttemptKind::Confirm, _) => {
                 tx.execute(
-                    "UPDATE payment SET state = 'confirming', updated_at_ms = $2 WHERE id = $1 AND state = 'authorized'",
+                    "UPDATE payment SET state = 'confirming', updated_at_ms = $2, confirm_sent_at_ms = coalesce(confirm_sent_at_ms, $2)
+                     WHERE id = $1 AND state = 'authorized'",
                     &[&payment.0, &now_ms],
                 )
                 .await?
             }
             (AttemptKind::Refund, Some(refund)) => {
                 tx.execute(
-                    "UPDATE refund SET state = 'sending', updated_at_ms = $2 WHERE id = $1 AND state IN ('requested', 'unknown')",
+                    "UPDATE refund SET state = 'sending', updated_at_ms = $2, sent_at_ms = coalesce(sent_at_ms, $2)
+                     WHERE id = $1 AND state IN ('requested', 'unknown')",
                     &[&refund.0, &now_ms],
                 )
                 .await?
@@ -92,7 +97,8 @@ impl Ledger {
         Ok(moved == 1)
     }
 
-    /// The provider has the money: payment captured, order paid, units sold, outbox told, in one transaction.
+    /// The provider has the money: payment captured, order paid, units sold, outbox told, in one transaction. For an
+    /// order that has ended: the units are taken again if there are any, else a refund begins by itself.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -101,42 +107,39 @@ impl Ledger {
         payment: PaymentId,
         provider_aid: &str,
         captured: Money,
+        actor: Actor,
         now_ms: i64,
     ) -> Result<Capture, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        let row = lock_with_order(&tx, payment).await?;
-        let state: PaymentState = text(&row, "state")?.parse()?;
-        if money(&row, "amount_minor")? != captured {
-            return Ok(Capture::Mismatch);
+        let locked = lock_of_payment(&tx, payment).await?;
+        // Only late money needs to know what is free, and only it may wait for the deal's row.
+        let room = match locked.now.state {
+            OrderState::Released | OrderState::Quarantined => purchase_store::room(&tx, &locked).await?,
+            _ => Room { free_units: 0, allowance_units: 0 },
+        };
+        let step = match purchase::step(&locked.now, &Event::Captured { money: captured, room }, now_ms) {
+            Ok(step) => step,
+            Err(Refusal::Already) => {
+                looked(&tx, payment).await?;
+                tx.commit().await?;
+                return Ok(Capture::Already);
+            }
+            Err(refusal) => return Err(LedgerError::Refused(format!("payment {payment}: captured, but {refusal}"))),
+        };
+        let detail = json!({ "payment": payment, "reference": provider_aid, "captured": captured.to_string() });
+        purchase_store::write(&tx, &locked, &step, actor, Some(detail), now_ms).await?;
+        tx.execute("UPDATE payment SET provider_aid = $2 WHERE id = $1", &[&payment.0, &provider_aid]).await?;
+        if let Some(part) = step.open_refund {
+            let asked = (Actor::Service, "The order had ended when the money came, and nothing was left for it.");
+            purchase_store::open_refund(&tx, &locked, RefundId::new(), part, asked, now_ms).await?;
         }
-        if state == PaymentState::Captured {
-            return Ok(Capture::Already);
-        }
-        // The trigger refuses this for a payment that ended otherwise: such money is never lost silently.
-        tx.execute(
-            "UPDATE payment SET state = 'captured', provider_aid = $2, updated_at_ms = $3 WHERE id = $1",
-            &[&payment.0, &provider_aid, &now_ms],
-        )
-        .await?;
-        tx.execute(
-            "UPDATE orders SET state = 'paid', updated_at_ms = $2 WHERE id = $1",
-            &[&id(&row, "order_id")?, &now_ms],
-        )
-        .await?;
-        tx.execute(
-            "UPDATE deal SET held = held - $2, sold = sold + $2 WHERE id = $1",
-            &[&id(&row, "deal_id")?, &int(&row, "order_quantity")?],
-        )
-        .await?;
-        tx.execute(
-            "INSERT INTO outbox (kind, order_id, deal_id, account_id, lease_number, quantity, created_at_ms)
-             SELECT 'order_paid', id, deal_id, account_id, lease_number, quantity, $2 FROM orders WHERE id = $1",
-            &[&id(&row, "order_id")?, &now_ms],
-        )
-        .await?;
         tx.commit().await?;
-        Ok(Capture::Paid)
+        Ok(match step.order {
+            OrderState::Quarantined => Capture::Mismatch,
+            OrderState::Refunding => Capture::GoesBack,
+            _ => Capture::Paid,
+        })
     }
 
     /// The payment ended without money: the order is released and its units go back. `false` when it no longer
@@ -154,24 +157,145 @@ impl Ledger {
         message: &str,
         now_ms: i64,
     ) -> Result<bool, LedgerError> {
-        let (state, reason) = how.words();
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        let row = lock_with_order(&tx, payment).await?;
-        let moved = tx
-            .execute(
-                "UPDATE payment SET state = $2, failure_code = $3, failure_message = left($4, 500), updated_at_ms = $5
-                 WHERE id = $1 AND state = $6 AND state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown')",
-                &[&payment.0, &state, &code, &message, &now_ms, &from.as_str()],
-            )
-            .await?;
-        if moved == 0 {
+        let locked = lock_of_payment(&tx, payment).await?;
+        if locked.now.payment != Some(from) {
             return Ok(false);
         }
-        tx.query_one("SELECT release_order($1, ARRAY['paying'], $2, $3)", &[&id(&row, "order_id")?, &reason, &now_ms])
-            .await?;
+        let Ok(step) = purchase::step(&locked.now, &Event::Ended(how), now_ms) else {
+            looked(&tx, payment).await?;
+            tx.commit().await?;
+            return Ok(false);
+        };
+        let detail = json!({ "payment": payment, "code": code });
+        purchase_store::write(&tx, &locked, &step, Actor::Worker, Some(detail), now_ms).await?;
+        tx.execute(
+            "UPDATE payment SET failure_code = $2, failure_message = left($3, 500) WHERE id = $1",
+            &[&payment.0, &code, &message],
+        )
+        .await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// A figure of the provider is not ours: the order is quarantined until an operator has looked. `false` when it
+    /// was before, or when what went back is no longer `refunded_minor`, the sum that was compared.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn quarantine(
+        &self,
+        payment: PaymentId,
+        what: &str,
+        refunded_minor: i64,
+        actor: Actor,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
+        let mut client = self.client().await?;
+        let tx = client.transaction().await?;
+        let locked = lock_of_payment(&tx, payment).await?;
+        if locked.now.refunded_minor != refunded_minor || locked.now.refund.is_some() {
+            return Ok(false);
+        }
+        let Ok(step) = purchase::step(&locked.now, &Event::FiguresDiffer, now_ms) else {
+            looked(&tx, payment).await?;
+            tx.commit().await?;
+            return Ok(false);
+        };
+        let detail = json!({ "payment": payment, "difference": what });
+        purchase_store::write(&tx, &locked, &step, actor, Some(detail), now_ms).await?;
+        looked(&tx, payment).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The provider took the order and waits for the shopper's deposit until `until_ms`; look again at `next_at_ms`.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn mark_waiting(
+        &self,
+        payment: PaymentId,
+        until_ms: i64,
+        next_at_ms: i64,
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
+        self.client()
+            .await?
+            .execute(
+                "UPDATE payment SET state = 'waiting', expires_at_ms = $2, next_at_ms = $3, lease_until_ms = 0, tries = 0, updated_at_ms = $4
+                 WHERE id = $1 AND state IN ('confirming', 'unknown', 'waiting')",
+                &[&payment.0, &until_ms, &next_at_ms, &now_ms],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Sets a payment aside: no worker takes it before an operator has looked.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn park_payment(&self, payment: PaymentId, reason: &str, now_ms: i64) -> Result<(), LedgerError> {
+        self.client()
+            .await?
+            .execute(
+                "UPDATE payment SET parked_reason = left($2, 200), parked_at_ms = $3, lease_until_ms = 0, recheck_at_ms = NULL WHERE id = $1",
+                &[&payment.0, &reason, &now_ms],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// An ended payment was compared with the provider and agrees: no further look until something says so.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn recheck_done(&self, payment: PaymentId) -> Result<(), LedgerError> {
+        self.client()
+            .await?
+            .execute(
+                "UPDATE payment SET recheck_at_ms = NULL, lease_until_ms = 0, tries = 0 WHERE id = $1",
+                &[&payment.0],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Has a payment that moved since it was last compared looked at, once; `false` when it was before, or needs no look.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn recheck_if_older(&self, payment: PaymentId, now_ms: i64) -> Result<bool, LedgerError> {
+        let moved = self
+            .client()
+            .await?
+            .execute(
+                "UPDATE payment SET recheck_at_ms = $2, compared_at_ms = $2
+                 WHERE id = $1 AND compared_at_ms <= updated_at_ms AND updated_at_ms < $2 - 10000 AND recheck_at_ms IS NULL
+                   AND state IN ('captured', 'failed', 'cancelled', 'expired')",
+                &[&payment.0, &now_ms],
+            )
+            .await?;
+        Ok(moved == 1)
+    }
+
+    /// Has a payment compared with the provider again, not before `at_ms`: an ended one by a look of its own, a live
+    /// one by its next step.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn recheck(&self, payment: PaymentId, at_ms: i64) -> Result<(), LedgerError> {
+        self.client()
+            .await?
+            .execute(
+                "UPDATE payment SET next_at_ms = least(next_at_ms, $2),
+                    recheck_at_ms = CASE WHEN state IN ('captured', 'failed', 'cancelled', 'expired') THEN $2::bigint ELSE recheck_at_ms END
+                 WHERE id = $1",
+                &[&payment.0, &at_ms],
+            )
+            .await?;
+        Ok(())
     }
 
     /// Nobody knows whether money moved: look again at `next_at_ms`.
@@ -183,7 +307,7 @@ impl Ledger {
             .await?
             .execute(
                 "UPDATE payment SET state = 'unknown', next_at_ms = $2, lease_until_ms = 0, updated_at_ms = $3
-                 WHERE id = $1 AND state IN ('authorized', 'confirming', 'unknown')",
+                 WHERE id = $1 AND state IN ('authorized', 'confirming', 'unknown', 'waiting')",
                 &[&payment.0, &next_at_ms, &now_ms],
             )
             .await?;
@@ -213,7 +337,11 @@ impl Ledger {
     pub async fn postpone_payment(&self, payment: PaymentId, next_at_ms: i64) -> Result<(), LedgerError> {
         self.client()
             .await?
-            .execute("UPDATE payment SET next_at_ms = $2, lease_until_ms = 0 WHERE id = $1", &[&payment.0, &next_at_ms])
+            .execute(
+                "UPDATE payment SET next_at_ms = $2::bigint, lease_until_ms = 0,
+                    recheck_at_ms = CASE WHEN recheck_at_ms IS NULL THEN NULL ELSE $2::bigint END WHERE id = $1",
+                &[&payment.0, &next_at_ms],
+            )
             .await?;
         Ok(())
     }
@@ -229,7 +357,7 @@ impl Ledger {
             .query(
                 "SELECT o.deal_id, p.state, count(*) AS n, min(p.updated_at_ms) AS oldest
                  FROM payment p JOIN orders o ON o.id = p.order_id
-                 WHERE p.state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown') GROUP BY o.deal_id, p.state",
+                 WHERE p.state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown', 'waiting') GROUP BY o.deal_id, p.state",
                 &[],
             )
             .await?;
@@ -239,24 +367,20 @@ impl Ledger {
     }
 }
 
-/// Locks deal, order and payment, in that order, and reads what settling needs.
-async fn lock_with_order(tx: &deadpool_postgres::Transaction<'_>, payment: PaymentId) -> Result<Row, LedgerError> {
+/// Locks the order of a payment. The payment must be the order's latest: an order has one, and only one.
+async fn lock_of_payment(tx: &Transaction<'_>, payment: PaymentId) -> Result<Locked, LedgerError> {
+    let missing = || LedgerError::Shape(format!("payment {payment} is not in the ledger"));
+    let row = tx.query_opt("SELECT order_id FROM payment WHERE id = $1", &[&payment.0]).await?.ok_or_else(missing)?;
+    let locked = purchase_store::lock(tx, OrderId(id(&row, "order_id")?)).await?;
+    locked.filter(|l| l.payment == Some(payment)).ok_or_else(missing)
+}
+
+/// A look at an ended payment is over, whatever it found.
+async fn looked(tx: &Transaction<'_>, payment: PaymentId) -> Result<(), LedgerError> {
     tx.execute(
-        "SELECT 1 FROM deal WHERE id = (SELECT o.deal_id FROM payment p JOIN orders o ON o.id = p.order_id WHERE p.id = $1) FOR UPDATE",
+        "UPDATE payment SET recheck_at_ms = NULL, lease_until_ms = 0 WHERE id = $1 AND recheck_at_ms IS NOT NULL",
         &[&payment.0],
     )
     .await?;
-    tx.execute(
-        "SELECT 1 FROM orders WHERE id = (SELECT order_id FROM payment WHERE id = $1) FOR UPDATE",
-        &[&payment.0],
-    )
-    .await?;
-    let row = tx
-        .query_opt(
-            "SELECT p.*, o.deal_id, o.quantity AS order_quantity FROM payment p JOIN orders o ON o.id = p.order_id
-             WHERE p.id = $1 FOR UPDATE OF p",
-            &[&payment.0],
-        )
-        .await?;
-    row.ok_or_else(|| LedgerError::Shape(format!("payment {payment} is not in the ledger")))
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The proof: every sum of the ledger recomputed from its rows. No finding means that stock and money agree.
 
 use crate::pool::text;
-use crate::{Ledger, LedgerError};
+use crate::{Ledger, LedgerError, audit};
 use serde::Serialize;
 
 /// One disagreement.
@@ -15,6 +15,24 @@ pub struct Finding {
     pub detail: String,
 }
 
+/// The names of all checks.
+pub const CHECK_NAMES: [&str; 14] = [
+    "never_oversold",
+    "held_equals_orders",
+    "sold_equals_orders",
+    "allowance_equals_orders",
+    "paid_order_has_one_equal_capture",
+    "capture_has_paid_order",
+    "refunds_equal_money_back",
+    "refund_within_capture",
+    "refunded_order_has_its_money_back",
+    "refunding_order_has_one_open_refund",
+    "paying_order_has_live_payment",
+    "history_matches_state",
+    "history_is_one_line",
+    "audit_chain",
+];
+
 /// Each query answers `(subject, detail)` for every row that breaks its rule.
 const CHECKS: &[(&str, &str)] = &[
     (
@@ -25,13 +43,13 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "held_equals_orders",
         "SELECT 'deal ' || d.id AS subject, format('held %s, orders hold %s', d.held, coalesce(s.n, 0)) AS detail
-         FROM deal d LEFT JOIN (SELECT deal_id, sum(quantity)::bigint AS n FROM orders WHERE state IN ('held', 'paying') GROUP BY deal_id) s
+         FROM deal d LEFT JOIN (SELECT deal_id, sum(held_units)::bigint AS n FROM orders GROUP BY deal_id) s
          ON s.deal_id = d.id WHERE d.held <> coalesce(s.n, 0)",
     ),
     (
         "sold_equals_orders",
         "SELECT 'deal ' || d.id AS subject, format('sold %s, orders bought %s', d.sold, coalesce(s.n, 0)) AS detail
-         FROM deal d LEFT JOIN (SELECT deal_id, sum(quantity)::bigint AS n FROM orders WHERE state IN ('paid', 'refunding') GROUP BY deal_id) s
+         FROM deal d LEFT JOIN (SELECT deal_id, sum(sold_units)::bigint AS n FROM orders GROUP BY deal_id) s
          ON s.deal_id = d.id WHERE d.sold <> coalesce(s.n, 0)",
     ),
     (
@@ -39,45 +57,68 @@ const CHECKS: &[(&str, &str)] = &[
         "SELECT 'deal ' || coalesce(a.deal_id, s.deal_id) || ' account ' || coalesce(a.account_id, s.account_id) AS subject,
                 format('allowance %s, orders %s', coalesce(a.units, 0), coalesce(s.n, 0)) AS detail
          FROM allowance a FULL JOIN (
-            SELECT deal_id, account_id, sum(quantity)::bigint AS n FROM orders
-            WHERE state IN ('held', 'paying', 'paid', 'refunding') GROUP BY deal_id, account_id) s
+            SELECT deal_id, account_id, sum(held_units + sold_units)::bigint AS n FROM orders GROUP BY deal_id, account_id) s
          ON s.deal_id = a.deal_id AND s.account_id = a.account_id WHERE coalesce(a.units, 0) <> coalesce(s.n, 0)",
     ),
     (
         "paid_order_has_one_equal_capture",
         "SELECT 'order ' || o.id AS subject, format('%s captures of %s %s', count(p.id), o.amount_minor, o.currency) AS detail
-         FROM orders o LEFT JOIN payment p ON p.order_id = o.id AND p.state = 'captured'
-              AND p.amount_minor = o.amount_minor AND p.currency = o.currency
-         WHERE o.state IN ('paid', 'refunding', 'refunded') GROUP BY o.id HAVING count(p.id) <> 1",
+         FROM orders o LEFT JOIN payment p ON p.order_id = o.id AND p.state = 'captured' AND p.currency = o.currency
+              AND (p.captured_minor = o.amount_minor OR o.state IN ('refunding', 'refunded'))
+         WHERE o.state IN ('paid', 'refunding', 'partly_refunded', 'refunded') GROUP BY o.id HAVING count(p.id) <> 1",
     ),
     (
         "capture_has_paid_order",
         "SELECT 'payment ' || p.id AS subject, format('captured, but the order is %s', o.state) AS detail
-         FROM payment p JOIN orders o ON o.id = p.order_id
-         WHERE p.state = 'captured' AND o.state NOT IN ('paid', 'refunding', 'refunded')",
+         FROM payment p JOIN orders o ON o.id = p.order_id WHERE p.state = 'captured'
+           AND o.state NOT IN ('paid', 'refunding', 'partly_refunded', 'refunded', 'quarantined')",
     ),
     (
-        "refunded_order_has_one_refund",
-        "SELECT 'order ' || o.id AS subject, format('%s refunds done, order %s', count(r.id), o.state) AS detail
-         FROM orders o LEFT JOIN refund r ON r.order_id = o.id AND r.state = 'done'
-         GROUP BY o.id HAVING count(r.id) <> CASE WHEN o.state = 'refunded' THEN 1 ELSE 0 END",
+        "refunds_equal_money_back",
+        "SELECT 'payment ' || p.id AS subject, format('back %s, on its way %s; refunds done %s, open %s',
+                p.refunded_minor, p.refunding_minor, coalesce(r.done, 0), coalesce(r.open, 0)) AS detail
+         FROM payment p LEFT JOIN (SELECT payment_id, sum(amount_minor) FILTER (WHERE state = 'done')::bigint AS done,
+                sum(amount_minor) FILTER (WHERE state IN ('requested', 'sending', 'unknown'))::bigint AS open
+            FROM refund GROUP BY payment_id) r ON r.payment_id = p.id
+         WHERE p.refunded_minor <> coalesce(r.done, 0) OR p.refunding_minor <> coalesce(r.open, 0)",
     ),
     (
         "refund_within_capture",
-        "SELECT 'refund ' || r.id AS subject, format('%s of %s', r.amount_minor, p.amount_minor) AS detail
-         FROM refund r JOIN payment p ON p.id = r.payment_id WHERE r.amount_minor > p.amount_minor OR r.currency <> p.currency",
+        "SELECT 'payment ' || id AS subject, format('%s back and %s on its way of %s', refunded_minor, refunding_minor, captured_minor) AS detail
+         FROM payment WHERE refunded_minor + refunding_minor > captured_minor",
+    ),
+    (
+        "refunded_order_has_its_money_back",
+        "SELECT 'order ' || o.id AS subject, format('%s, but %s of %s is back', o.state, p.refunded_minor, p.captured_minor) AS detail
+         FROM orders o JOIN payment p ON p.order_id = o.id AND p.state = 'captured'
+         WHERE o.reason IS DISTINCT FROM 'settled_by_operator'
+           AND (o.state = 'refunded' AND p.refunded_minor <> p.captured_minor
+             OR o.state = 'partly_refunded' AND p.refunded_minor NOT BETWEEN 1 AND p.captured_minor - 1
+             OR o.state = 'paid' AND p.refunded_minor <> 0)",
+    ),
+    (
+        "refunding_order_has_one_open_refund",
+        "SELECT 'order ' || o.id AS subject, format('%s open refunds, order %s', count(r.id), o.state) AS detail
+         FROM orders o LEFT JOIN refund r ON r.order_id = o.id AND r.state IN ('requested', 'sending', 'unknown')
+         GROUP BY o.id HAVING count(r.id) <> CASE WHEN o.state = 'refunding' THEN 1 ELSE 0 END",
     ),
     (
         "paying_order_has_live_payment",
         "SELECT 'order ' || o.id AS subject, 'paying without a live payment' AS detail FROM orders o
          WHERE o.state = 'paying' AND NOT EXISTS (SELECT 1 FROM payment p WHERE p.order_id = o.id
-            AND p.state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown'))",
+            AND p.state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown', 'waiting'))",
     ),
     (
         "history_matches_state",
         "SELECT 'order ' || o.id AS subject, format('state %s, last event %s', o.state, e.to_state) AS detail
          FROM orders o LEFT JOIN LATERAL (SELECT to_state FROM order_event WHERE order_id = o.id ORDER BY seq DESC LIMIT 1) e ON true
          WHERE e.to_state IS DISTINCT FROM o.state",
+    ),
+    (
+        "history_is_one_line",
+        "SELECT 'order ' || order_id AS subject, format('event %s leaves %s, but the one before it came to %s', seq, from_state, before) AS detail
+         FROM (SELECT order_id, seq, from_state, lag(to_state) OVER (PARTITION BY order_id ORDER BY seq) AS before FROM order_event) e
+         WHERE from_state IS DISTINCT FROM before",
     ),
 ];
 
@@ -104,6 +145,18 @@ impl Ledger {
                 });
             }
         }
+        findings.extend(audit::check(&tx).await?);
         Ok(findings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_is_named() {
+        let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).chain(["audit_chain"]).collect();
+        assert_eq!(names, CHECK_NAMES);
     }
 }

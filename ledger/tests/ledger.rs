@@ -7,140 +7,13 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod support;
+
 use ledger::*;
 use service_kit::clock::now_ms;
 use service_kit::ids::*;
 use service_kit::money::{Currency, Money};
-use service_kit::private_store::{PrivatePostgres, ScratchDir};
-use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::sync::OnceCell;
-
-struct Server {
-    postgres: PrivatePostgres,
-    _dir: ScratchDir,
-}
-static SERVER: OnceCell<Server> = OnceCell::const_new();
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-/// A fresh database on the one server of this test process.
-async fn ledger() -> Ledger {
-    ledger_and_url().await.0
-}
-
-async fn ledger_and_url() -> (Ledger, String) {
-    let server = SERVER
-        .get_or_init(|| async {
-            let dir = ScratchDir::new().unwrap();
-            let postgres = PrivatePostgres::start(&dir.path().join("pg")).await.unwrap();
-            Server { postgres, _dir: dir }
-        })
-        .await;
-    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    server.postgres.ensure_database(&name).await.unwrap();
-    let url = server.postgres.url_of(&name);
-    let ledger = Ledger::connect(&PgConfig { url: url.clone(), connections: 8 }).await.unwrap();
-    ledger.migrate().await.unwrap();
-    (ledger, url)
-}
-
-fn idem(key: &str, fingerprint: u8) -> Idem {
-    Idem { actor: "test".into(), key: key.into(), fingerprint: [fingerprint; 32] }
-}
-
-fn saved<T>(_: &T) -> Saved {
-    Saved { status: 201, body: b"made".to_vec() }
-}
-
-async fn deal(ledger: &Ledger, stock: i64, per_user_limit: i64) -> DealId {
-    let (merchant, deal, now) = (MerchantId::new(), DealId::new(), now_ms());
-    ledger.create_merchant(merchant, "Demo", now).await.unwrap();
-    let new = NewDeal {
-        id: deal,
-        merchant,
-        title: "Lamp".into(),
-        description: String::new(),
-        price: Money::new(1_000, Currency::KRW).unwrap(),
-        stock,
-        per_user_limit,
-        starts_at_ms: now - 1_000,
-        ends_at_ms: now + 3_600_000,
-        admission_rate_per_s: 10,
-        admission_cap: 100,
-        hold_ttl_ms: 60_000,
-    };
-    assert!(matches!(
-        ledger.create_deal(&new, now, &idem(&deal.to_string(), 1), saved).await.unwrap(),
-        Replay::Fresh(_)
-    ));
-    deal
-}
-
-async fn account(ledger: &Ledger) -> AccountId {
-    let id = AccountId::new();
-    let new = NewAccount { id, email: format!("{id}@example.org"), password_hash: "x".into(), name: "A".into() };
-    assert!(ledger.create_account(&new, now_ms()).await.unwrap());
-    id
-}
-
-fn hold(deal: DealId, account: AccountId, quantity: i64, key: &str) -> NewHold {
-    let now = now_ms();
-    NewHold {
-        order: OrderId::new(),
-        deal,
-        account,
-        lease_number: 1,
-        quantity,
-        amount: Money::new(1_000 * quantity, Currency::KRW).unwrap(),
-        idempotency_key: key.into(),
-        fingerprint: [u8::try_from(quantity).unwrap(); 32],
-        hold_expires_at_ms: now + 60_000,
-        confirm_by_ms: now + 10_000,
-        epoch: 0,
-        trace_id: "t".into(),
-    }
-}
-
-async fn held(ledger: &Ledger, deal: DealId, account: AccountId) -> OrderId {
-    let outcome =
-        ledger.place_holds(&[hold(deal, account, 1, &OrderId::new().to_string())], now_ms()).await.unwrap().remove(0);
-    let HoldOutcome::Placed(order) = outcome else { panic!("{outcome:?}") };
-    order.id
-}
-
-fn start(order: OrderId, account: AccountId) -> StartPayment {
-    StartPayment {
-        payment: PaymentId::new(),
-        order,
-        account,
-        provider: "kakaopay".into(),
-        return_secret: "s3cret".into(),
-        trace_id: "t".into(),
-    }
-}
-
-fn session() -> Prepared {
-    Prepared {
-        provider_ref: "T1".into(),
-        redirect_pc: "http://x/pc".into(),
-        redirect_mobile: "http://x/m".into(),
-        redirect_app: "http://x/a".into(),
-        expires_at_ms: now_ms() + 900_000,
-    }
-}
-
-/// Brings an order to `paid` the way the worker does.
-async fn pay(ledger: &Ledger, order: OrderId, account: AccountId) -> PaymentId {
-    let s = start(order, account);
-    ledger.start_payment(&s, now_ms(), &idem(&s.payment.to_string(), 1), saved).await.unwrap();
-    assert!(ledger.prepared(s.payment, &session(), now_ms()).await.unwrap());
-    let back =
-        ledger.record_return(s.payment, "s3cret", &Return::Approved { code: "pg".into() }, now_ms()).await.unwrap();
-    assert_eq!(back, Some(order));
-    assert!(ledger.begin_attempt(s.payment, AttemptKind::Confirm, None, now_ms()).await.unwrap().is_some());
-    let amount = Money::new(1_000, Currency::KRW).unwrap();
-    assert_eq!(ledger.settle_captured(s.payment, "A1", amount, now_ms()).await.unwrap(), Capture::Paid);
-    s.payment
-}
+use support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_batches_never_oversell() {
@@ -250,7 +123,7 @@ async fn a_payment_is_settled_once_and_refunded_once() {
     let order = held(&ledger, deal, a).await;
     let payment = pay(&ledger, order, a).await;
     let amount = Money::new(1_000, Currency::KRW).unwrap();
-    assert_eq!(ledger.settle_captured(payment, "A1", amount, now_ms()).await.unwrap(), Capture::Already);
+    assert_eq!(ledger.settle_captured(payment, "A1", amount, Actor::Worker, now_ms()).await.unwrap(), Capture::Already);
     assert!(
         !ledger
             .settle_ended(payment, PaymentState::Confirming, Ended::Declined, "late", "late failure", now_ms())
@@ -263,9 +136,10 @@ async fn a_payment_is_settled_once_and_refunded_once() {
     let refund = RequestRefund {
         refund: RefundId::new(),
         order,
-        account: a,
+        by: RefundBy::Shopper(a),
+        amount_minor: None,
+        units: None,
         reason: "changed my mind".into(),
-        trace_id: "t".into(),
     };
     assert!(matches!(ledger.request_refund(&refund, now_ms(), &idem("r", 1), saved).await.unwrap(), Replay::Fresh(_)));
     assert!(matches!(
@@ -273,7 +147,7 @@ async fn a_payment_is_settled_once_and_refunded_once() {
         Replay::Replayed(_)
     ));
     assert!(matches!(ledger.request_refund(&refund, now_ms(), &idem("r", 2), saved).await.unwrap(), Replay::KeyReused));
-    let work = ledger.claim_due_refunds(now_ms(), 10, 1_000).await.unwrap();
+    let work = ledger.claim_due_refunds("kakaopay", now_ms(), 10, 1_000).await.unwrap();
     assert_eq!(work.len(), 1);
     assert!(ledger.begin_attempt(payment, AttemptKind::Refund, Some(work[0].id), now_ms()).await.unwrap().is_some());
     assert!(ledger.refund_done(work[0].id, "A2", now_ms()).await.unwrap());
@@ -293,8 +167,15 @@ async fn another_amount_settles_nothing() {
     let s = start(order, a);
     ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
     let wrong = Money::new(999, Currency::KRW).unwrap();
-    assert_eq!(ledger.settle_captured(s.payment, "A", wrong, now_ms()).await.unwrap(), Capture::Mismatch);
-    assert_eq!(ledger.order(order).await.unwrap().unwrap().state, OrderState::Paying);
+    assert_eq!(
+        ledger.settle_captured(s.payment, "A", wrong, Actor::Worker, now_ms()).await.unwrap(),
+        Capture::Mismatch
+    );
+    let kept = ledger.order(order).await.unwrap().unwrap();
+    assert_eq!((kept.state, kept.reason.as_deref()), (OrderState::Quarantined, Some("figures_differ")));
+    assert_eq!(ledger.deal(deal).await.unwrap().unwrap().held, 1, "the unit stays where it is");
+    assert!(ledger.claim_due_payments("kakaopay", now_ms() + 1, 9, 1).await.unwrap().is_empty(), "no worker takes it");
+    assert_eq!(ledger.verify().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,15 +228,18 @@ async fn due_payments_go_to_one_worker_each() {
         ledger.start_payment(&start(order, a), now_ms(), &idem(&format!("p{n}"), 1), saved).await.unwrap();
     }
     let now = now_ms();
-    let (one, two) = tokio::join!(ledger.claim_due_payments(now, 15, 5_000), ledger.claim_due_payments(now, 15, 5_000));
+    let (one, two) = tokio::join!(
+        ledger.claim_due_payments("kakaopay", now, 15, 5_000),
+        ledger.claim_due_payments("kakaopay", now, 15, 5_000)
+    );
     let mut ids: Vec<PaymentId> = one.unwrap().into_iter().chain(two.unwrap()).map(|w| w.id).collect();
     ids.sort();
     ids.dedup();
-    let rest = ledger.claim_due_payments(now, 50, 5_000).await.unwrap();
+    let rest = ledger.claim_due_payments("kakaopay", now, 50, 5_000).await.unwrap();
     assert_eq!(ids.len() + rest.len(), 20);
-    assert!(ledger.claim_due_payments(now, 50, 5_000).await.unwrap().is_empty(), "all leased");
+    assert!(ledger.claim_due_payments("kakaopay", now, 50, 5_000).await.unwrap().is_empty(), "all leased");
     assert_eq!(
-        ledger.claim_due_payments(now + 5_001, 50, 5_000).await.unwrap().len(),
+        ledger.claim_due_payments("kakaopay", now + 5_001, 50, 5_000).await.unwrap().len(),
         20,
         "a dead worker's lease runs out"
     );
@@ -375,7 +259,7 @@ async fn the_same_key_at_the_same_moment_has_one_effect() {
     );
     let fresh = [one.unwrap(), two.unwrap()].iter().filter(|r| matches!(r, Replay::Fresh(_))).count();
     assert_eq!(fresh, 1);
-    assert_eq!(ledger.claim_due_payments(now_ms(), 10, 1).await.unwrap().len(), 1);
+    assert_eq!(ledger.claim_due_payments("kakaopay", now_ms(), 10, 1).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -394,7 +278,7 @@ async fn verify_sees_what_was_tampered_with() {
         ("UPDATE deal SET sold = sold - 1", "sold_equals_orders"),
         ("UPDATE allowance SET units = units - 1", "allowance_equals_orders"),
         ("DELETE FROM attempt; DELETE FROM payment", "paid_order_has_one_equal_capture"),
-        ("DELETE FROM order_event", "history_matches_state"),
+        ("ALTER TABLE order_event DISABLE TRIGGER order_event_stays; DELETE FROM order_event", "history_matches_state"),
     ] {
         client.batch_execute(damage).await.unwrap();
         let findings = ledger.verify().await.unwrap();
@@ -408,6 +292,103 @@ async fn verify_sees_what_was_tampered_with() {
     ] {
         assert!(client.batch_execute(forbidden).await.is_err(), "{forbidden} must be refused");
     }
+}
+
+/// Every pair of states, tried on the database itself, is an edge of purchase.rs or refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_knows_the_same_edges() {
+    let (ledger, url) = ledger_and_url().await;
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    let s = start(order, a);
+    ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
+    let (mut client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    // Only the edges are looked at here: the other constraints of these rows would refuse many pairs, too.
+    client
+        .batch_execute(
+            "ALTER TABLE orders DROP CONSTRAINT orders_units_check; DROP INDEX payment_one_live;
+             ALTER TABLE payment DROP CONSTRAINT payment_captured_has_money",
+        )
+        .await
+        .unwrap();
+    async fn allows(client: &mut tokio_postgres::Client, table: &str, id: uuid::Uuid, from: &str, to: &str) -> bool {
+        let tx = client.transaction().await.unwrap();
+        tx.batch_execute("SET LOCAL session_replication_role = replica").await.unwrap();
+        tx.execute(&format!("UPDATE {table} SET state = $2 WHERE id = $1"), &[&id, &from]).await.unwrap();
+        tx.batch_execute("SET LOCAL session_replication_role = origin").await.unwrap();
+        tx.execute(&format!("UPDATE {table} SET state = $2 WHERE id = $1"), &[&id, &to]).await.is_ok()
+    }
+    for from in OrderState::ALL {
+        for to in OrderState::ALL {
+            let expected = from == to || ledger::purchase::ORDER_EDGES.contains(&(from, to));
+            let got = allows(&mut client, "orders", order.0, from.as_str(), to.as_str()).await;
+            assert_eq!(got, expected, "order {from:?} to {to:?}");
+        }
+    }
+    for from in PaymentState::ALL {
+        for to in PaymentState::ALL {
+            let expected = from == to || ledger::purchase::PAYMENT_EDGES.contains(&(from, to));
+            let got = allows(&mut client, "payment", s.payment.0, from.as_str(), to.as_str()).await;
+            assert_eq!(got, expected, "payment {from:?} to {to:?}");
+        }
+    }
+}
+
+/// The chain names the first entry that is wrong, whatever was done to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_chain_shows_every_tampering() {
+    let (ledger, url) = ledger_and_url().await;
+    let deal = deal(&ledger, 5, 5).await;
+    let a = account(&ledger).await;
+    for _ in 0..2 {
+        let order = held(&ledger, deal, a).await;
+        pay(&ledger, order, a).await;
+    }
+    let (one, two) = tokio::join!(ledger.seal(), ledger.seal());
+    assert_eq!(one.unwrap() + two.unwrap(), 6, "each step once, whoever seals");
+    held(&ledger, deal, a).await;
+    assert_eq!(ledger.seal().await.unwrap(), 1);
+    assert_eq!(ledger.seal().await.unwrap(), 0);
+    assert_eq!(ledger.audit_tail().await.unwrap().seq, 7);
+    assert_eq!(ledger.verify().await.unwrap(), []);
+
+    let (mut client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    assert!(client.batch_execute("UPDATE order_event SET at_ms = 0").await.is_err(), "append-only");
+    client
+        .batch_execute("CREATE TABLE audit_copy AS TABLE audit; CREATE TABLE order_event_copy AS TABLE order_event")
+        .await
+        .unwrap();
+    for (damage, entry) in [
+        ("UPDATE order_event SET actor = 'operator' WHERE seq = 3", "entry 3 "),
+        ("DELETE FROM order_event WHERE seq = 4", "entry 4 "),
+        ("UPDATE audit SET line = replace(line, 'paying', 'paid') WHERE seq = 2", "entry 2 "),
+        ("DELETE FROM audit WHERE seq = 5", "entry 6 "),
+        ("UPDATE order_event SET sealed = false, at_ms = 0 WHERE seq = 7; DELETE FROM audit WHERE seq = 7", "order "),
+    ] {
+        let tx = client.transaction().await.unwrap();
+        tx.batch_execute(&format!("ALTER TABLE order_event DISABLE TRIGGER order_event_stays; {damage}"))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        let findings = ledger.verify().await.unwrap();
+        let first = findings.iter().find(|f| f.check == "audit_chain");
+        assert!(first.is_some_and(|f| f.subject.starts_with(entry)), "{damage}: {findings:?}");
+        put_back(&mut client).await;
+    }
+}
+
+/// Puts the history and the chain back as they were.
+async fn put_back(client: &mut tokio_postgres::Client) {
+    client
+        .batch_execute(
+            "DELETE FROM audit; DELETE FROM order_event; INSERT INTO audit SELECT * FROM audit_copy;
+             INSERT INTO order_event OVERRIDING SYSTEM VALUE SELECT * FROM order_event_copy",
+        )
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

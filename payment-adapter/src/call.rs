@@ -9,15 +9,17 @@
 use crate::breaker::Circuit;
 use crate::metric;
 use crate::provider::{Answer, Doubt, Provider};
+use crate::providers::Account;
 use ledger::{AttemptKind, Ledger, LedgerError};
 use metrics::{counter, histogram};
 use service_kit::clock::monotonic;
-use service_kit::ids::{PaymentId, RefundId};
+use service_kit::ids::{MerchantId, PaymentId, RefundId};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// A provider and its circuit.
+/// A provider's account and its circuit.
 pub(crate) struct Line {
+    pub(crate) merchant: Option<MerchantId>,
     pub(crate) provider: Arc<dyn Provider>,
     circuit: Mutex<Circuit>,
 }
@@ -44,8 +46,8 @@ pub(crate) enum Called<T> {
 }
 
 impl Line {
-    pub(crate) fn new(provider: Arc<dyn Provider>) -> Self {
-        Self { provider, circuit: Mutex::default() }
+    pub(crate) fn new(account: &Account) -> Self {
+        Self { merchant: account.merchant, provider: account.provider.clone(), circuit: Mutex::default() }
     }
 
     /// Makes one call. `answer` must not have been polled: nothing is sent before the attempt is written.

@@ -7,20 +7,68 @@
 //! What makes a repetition safe: the provider takes one approve per tid; a cancel carries `cancel_available_amount`,
 //! which no longer fits after the first one; a lost `ready` leaves a session that nobody knows and that ends by itself.
 
-mod http;
 mod wire;
 
-use crate::KakaoPayConfig;
-use crate::provider::{Answer, Doubt, Mismatch, Outcome, Provider, RefundStanding, Refusal, Session, Standing};
+use crate::config::{self, Secret};
+use crate::http::{Http, Reach, Reply, Send, short};
+use crate::provider::{
+    Answer, Claims, Doubt, Outcome, Provider, RefundStanding, Refusal, Session, Standing, answer, known, refusal, same,
+    same_if_said,
+};
 use async_trait::async_trait;
-use http::{Http, Reply};
 use ledger::{PaymentWork, Prepared, RefundWork};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::config::{ConfigError, require};
 use service_kit::money::Currency;
 use wire::{ApproveBody, CancelBody, OrderBody, ReadyBody};
 
 /// Longest item name that the provider takes, in characters.
 const ITEM_NAME_CHARS_MAX: usize = 100;
+
+/// Longest `pg_token` that is taken, in bytes.
+const TOKEN_BYTES_MAX: usize = 200;
+
+/// Settings of the driver.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KakaoPayConfig {
+    /// Scheme and host of the API.
+    pub base_url: String,
+    /// The secret key.
+    pub secret_key: Secret,
+    /// The merchant code, 10 characters.
+    pub cid: String,
+    /// How long one call may take from its first to its last byte, in milliseconds.
+    #[serde(default = "config::timeout_ms")]
+    pub timeout_ms: u64,
+    /// How many calls run at once.
+    #[serde(default = "config::concurrency")]
+    pub concurrency: usize,
+    /// Life of a session at the provider, in milliseconds.
+    #[serde(default = "session_ms")]
+    pub session_ms: i64,
+}
+
+fn session_ms() -> i64 {
+    15 * 60 * 1000
+}
+
+impl KakaoPayConfig {
+    /// Refuses values that the types let through. `at` is where the section stands.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn validate(&self, at: &str) -> Result<(), ConfigError> {
+        config::reach(at, &self.base_url, &[("secret_key", &self.secret_key)], self.timeout_ms, self.concurrency)?;
+        require(self.cid.len() == 10, &format!("{at}.cid"), "10 characters")?;
+        require(
+            (1_000..=86_400_000).contains(&self.session_ms),
+            &format!("{at}.session_ms"),
+            "between 1000 and 86400000 milliseconds",
+        )
+    }
+}
 
 /// The driver.
 #[derive(Debug)]
@@ -28,6 +76,7 @@ pub struct KakaoPay {
     http: Http,
     cid: String,
     session_ms: i64,
+    concurrency: usize,
 }
 
 impl KakaoPay {
@@ -36,11 +85,22 @@ impl KakaoPay {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(cfg: &KakaoPayConfig) -> anyhow::Result<Self> {
-        Ok(Self { http: Http::new(cfg)?, cid: cfg.cid.clone(), session_ms: cfg.session_ms })
+        let reach = Reach {
+            base_url: &cfg.base_url,
+            authorization: format!("SECRET_KEY {}", cfg.secret_key.expose()),
+            timeout_ms: cfg.timeout_ms,
+            concurrency: cfg.concurrency,
+        };
+        let http = Http::new(&reach)?;
+        Ok(Self { http, cid: cfg.cid.clone(), session_ms: cfg.session_ms, concurrency: cfg.concurrency })
+    }
+
+    async fn post(&self, endpoint: &str, body: &Value) -> Result<Said, Doubt> {
+        said(self.http.call(&format!("/online/v1/payment/{endpoint}"), Send::Json(body), None).await?)
     }
 
     async fn order(&self, tid: &str, order_id: &str) -> Result<OrderBody, Doubt> {
-        let reply = self.http.post("order", &json!({ "cid": self.cid, "tid": tid })).await?;
+        let reply = self.post("order", &json!({ "cid": self.cid, "tid": tid })).await?;
         let body: OrderBody = reply.ok()?;
         same_if_said("tid", tid, body.tid.as_deref())?;
         same_if_said("partner_order_id", order_id, body.partner_order_id.as_deref())?;
@@ -63,9 +123,9 @@ impl KakaoPay {
             "cancel_url": format!("{return_url}/cancel"),
             "fail_url": format!("{return_url}/fail"),
         });
-        let reply = self.http.post("ready", &request).await?;
+        let reply = self.post("ready", &request).await?;
         // Nothing can be charged without a session, so a refusal is final here.
-        if let Reply::Refused(refusal) = reply {
+        if let Said::No(refusal) = reply {
             return Ok(Session::Declined(refusal));
         }
         let body: ReadyBody = reply.ok()?;
@@ -84,7 +144,7 @@ impl KakaoPay {
         }))
     }
 
-    async fn try_confirm(&self, work: &PaymentWork) -> Result<Outcome, Doubt> {
+    async fn try_confirm(&self, work: &PaymentWork) -> Result<Standing, Doubt> {
         let tid = known(work.provider_ref.as_deref(), "tid")?;
         let request = json!({
             "cid": self.cid,
@@ -95,11 +155,11 @@ impl KakaoPay {
             "payload": work.id,
             "total_amount": work.amount.minor(),
         });
-        let body: ApproveBody = self.http.post("approve", &request).await?.ok()?;
+        let body: ApproveBody = self.post("approve", &request).await?.ok()?;
         same("tid", tid, &body.tid)?;
         same("partner_order_id", &work.order.to_string(), &body.partner_order_id)?;
         same("amount", &work.amount.minor().to_string(), &body.amount.total.to_string())?;
-        Ok(Outcome::Paid { reference: body.aid, amount: work.amount })
+        Ok(Standing::Ended(Outcome::Paid { reference: body.aid, amount: work.amount, refunded_minor: 0 }))
     }
 
     async fn try_query(&self, work: &PaymentWork) -> Result<Standing, Doubt> {
@@ -113,61 +173,96 @@ impl KakaoPay {
                 ended(Outcome::Declined(refusal(&body.status, "The payment method refused. Nothing was charged.")))
             }
             "QUIT_PAYMENT" => ended(Outcome::Cancelled(refusal(&body.status, "You turned back. Nothing was charged."))),
-            "SUCCESS_PAYMENT" => {
+            "SUCCESS_PAYMENT" | "PART_CANCEL_PAYMENT" | "CANCEL_PAYMENT" => {
                 same("amount", &work.amount.minor().to_string(), &body.amount.total.to_string())?;
-                let capture = body.actions("PAYMENT").next();
-                let reference = capture.map(|action| action.aid.clone());
-                let reference =
-                    reference.ok_or_else(|| Doubt::Unreadable("paid without a PAYMENT action".to_owned()))?;
-                ended(Outcome::Paid { reference, amount: work.amount })
+                // Word and sum must tell the same story. A last part may leave the word at "in part": the sum decides.
+                let told = match body.canceled_amount.total {
+                    0 => "SUCCESS_PAYMENT",
+                    sum if sum == body.amount.total && body.status == "CANCEL_PAYMENT" => "CANCEL_PAYMENT",
+                    sum if (1..=body.amount.total).contains(&sum) => "PART_CANCEL_PAYMENT",
+                    _ => "a sum within the amount",
+                };
+                same("status", told, &body.status)?;
+                let capture = body.actions("PAYMENT").next().map(|action| action.aid.clone());
+                let reference = capture.ok_or_else(|| Doubt::Unreadable("paid without a PAYMENT action".to_owned()))?;
+                let refunded_minor = body.canceled_amount.total;
+                ended(Outcome::Paid { reference, amount: work.amount, refunded_minor })
             }
-            // Captured, then given back in full by somebody at the provider's back office: no money is left there.
-            "CANCEL_PAYMENT" if body.canceled_amount.total == body.amount.total => ended(Outcome::Cancelled(refusal(
-                &body.status,
-                "The payment was cancelled at the provider and given back.",
-            ))),
-            "CANCEL_PAYMENT" | "PART_CANCEL_PAYMENT" => Err(mismatch("status", "SUCCESS_PAYMENT", &body.status)),
             other => Err(Doubt::Unreadable(format!("status {other}"))),
         }
     }
 
-    async fn try_refund(&self, work: &RefundWork) -> Result<String, Doubt> {
+    async fn try_refund(&self, work: &RefundWork) -> Result<RefundStanding, Doubt> {
         let tid = known(work.provider_ref.as_deref(), "tid")?;
+        let balance = work.captured.minor().saturating_sub(work.refunded_before_minor);
         let request = json!({
             "cid": self.cid,
             "tid": tid,
             "cancel_amount": work.amount.minor(),
             "cancel_tax_free_amount": 0,
-            "cancel_available_amount": work.captured.minor(),
+            "cancel_available_amount": balance,
             "payload": work.id,
         });
-        let body: CancelBody = self.http.post("cancel", &request).await?.ok()?;
+        let body: CancelBody = self.post("cancel", &request).await?.ok()?;
         same("tid", tid, &body.tid)?;
-        let asked = work.amount.minor().to_string();
-        same("canceled_amount", &asked, &body.approved_cancel_amount.total.to_string())?;
-        same("canceled_amount", &asked, &body.canceled_amount.total.to_string())?;
-        Ok(body.aid)
+        let asked = work.amount.minor();
+        same("canceled_amount", &asked.to_string(), &body.approved_cancel_amount.total.to_string())?;
+        let sum = work.refunded_before_minor.saturating_add(asked);
+        same("canceled_amount", &sum.to_string(), &body.canceled_amount.total.to_string())?;
+        Ok(RefundStanding::Done { reference: body.aid })
     }
 
     async fn try_query_refund(&self, work: &RefundWork) -> Result<RefundStanding, Doubt> {
         let body = self.order(known(work.provider_ref.as_deref(), "tid")?, &work.order.to_string()).await?;
         same("amount", &work.captured.minor().to_string(), &body.amount.total.to_string())?;
+        let ours = work.id.to_string();
+        if let Some(action) = body.actions("CANCEL").find(|a| a.payload.as_deref() == Some(&ours)) {
+            return Ok(RefundStanding::Done { reference: action.aid.clone() });
+        }
         let cancelled = body.canceled_amount.total;
-        if cancelled == 0 && body.status == "SUCCESS_PAYMENT" {
+        if cancelled == work.refunded_before_minor {
             return Ok(RefundStanding::NotDone);
         }
-        same("canceled_amount", &work.amount.minor().to_string(), &cancelled.to_string())?;
-        let ours = work.id.to_string();
-        // Refunds are whole: when all is given back, the shopper has it, whoever pressed the button.
-        let action = body
-            .actions("CANCEL")
-            .find(|a| a.payload.as_deref() == Some(&ours))
-            .or_else(|| body.actions("CANCEL").last());
-        match action {
+        // When all is given back, the shopper has it, whoever pressed the button; less than that is not ours to judge.
+        same("canceled_amount", &work.captured.minor().to_string(), &cancelled.to_string())?;
+        match body.actions("CANCEL").last() {
             Some(action) => Ok(RefundStanding::Done { reference: action.aid.clone() }),
             None => Err(Doubt::Unreadable("cancelled without a CANCEL action".to_owned())),
         }
     }
+}
+
+/// An answer in the provider's form.
+#[derive(Debug)]
+enum Said {
+    /// HTTP 200.
+    Yes(Reply),
+    /// HTTP 4xx with the provider's error body.
+    No(Refusal),
+}
+
+impl Said {
+    /// The body of a success.
+    fn ok<T: serde::de::DeserializeOwned>(self) -> Result<T, Doubt> {
+        match self {
+            Self::Yes(reply) => reply.read(),
+            Self::No(refusal) => Err(Doubt::Refused(refusal)),
+        }
+    }
+}
+
+fn said(reply: Reply) -> Result<Said, Doubt> {
+    if reply.status == 200 {
+        return Ok(Said::Yes(reply));
+    }
+    if reply.status == 403 {
+        return Err(Doubt::Key(403));
+    }
+    let code = reply.body.get("error_code").and_then(Value::as_i64);
+    let code = code.ok_or_else(|| Doubt::Unreadable(format!("HTTP {} without error_code", reply.status)))?;
+    let method = reply.body.pointer("/extras/method_result_message").and_then(Value::as_str);
+    let message = method.or_else(|| reply.body.get("error_message").and_then(Value::as_str)).unwrap_or_default();
+    Ok(Said::No(Refusal { code: code.to_string(), message: short(message) }))
 }
 
 #[async_trait]
@@ -175,16 +270,26 @@ impl Provider for KakaoPay {
     fn name(&self) -> &'static str {
         "kakaopay"
     }
+    fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+    fn claims(&self, query: &str) -> Option<Claims> {
+        let code = query.split('&').find_map(|pair| pair.strip_prefix("pg_token="))?;
+        // Only its plain alphabet: it is sent on to the provider as it is.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+        let ok = (1..=TOKEN_BYTES_MAX).contains(&code.len()) && code.bytes().all(plain);
+        ok.then(|| Claims { code: code.to_owned(), order: None, amount_minor: None, provider_ref: None })
+    }
     async fn prepare(&self, work: &PaymentWork, return_url: &str, now_ms: i64) -> Answer<Session> {
         answer(self.try_prepare(work, return_url, now_ms).await)
     }
-    async fn confirm(&self, work: &PaymentWork) -> Answer<Outcome> {
+    async fn confirm(&self, work: &PaymentWork) -> Answer<Standing> {
         answer(self.try_confirm(work).await)
     }
     async fn query(&self, work: &PaymentWork) -> Answer<Standing> {
         answer(self.try_query(work).await)
     }
-    async fn refund(&self, work: &RefundWork) -> Answer<String> {
+    async fn refund(&self, work: &RefundWork) -> Answer<RefundStanding> {
         answer(self.try_refund(work).await)
     }
     async fn query_refund(&self, work: &RefundWork) -> Answer<RefundStanding> {
@@ -192,31 +297,33 @@ impl Provider for KakaoPay {
     }
 }
 
-fn answer<T>(result: Result<T, Doubt>) -> Answer<T> {
-    match result {
-        Ok(settled) => Answer::Settled(settled),
-        Err(doubt) => Answer::Unknown(doubt),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn driver() -> KakaoPay {
+        service_kit::install_crypto_providers();
+        let cfg = json!({ "base_url": "http://127.0.0.1:1", "secret_key": "DEVk", "cid": "TC0ONETIME" });
+        KakaoPay::new(&serde_json::from_value(cfg).unwrap()).unwrap()
     }
-}
 
-fn refusal(code: &str, message: &str) -> Refusal {
-    Refusal { code: code.to_owned(), message: message.to_owned() }
-}
+    #[test]
+    fn only_a_plain_code_is_taken() {
+        let driver = driver();
+        assert_eq!(driver.claims("a=b&pg_token=f0e1-_").map(|c| c.code).as_deref(), Some("f0e1-_"));
+        let long = format!("pg_token={}", "x".repeat(201));
+        for bad in ["", "pg_token=", "pg_token=a%20b", "xpg_token=a", "pg_token=a\"b", &long] {
+            assert_eq!(driver.claims(bad), None, "{bad:?}");
+        }
+    }
 
-fn mismatch(field: &'static str, expected: &str, got: &str) -> Doubt {
-    let got = got.chars().take(100).collect();
-    Doubt::Mismatch(Mismatch { field, expected: expected.to_owned(), got })
-}
-
-fn same(field: &'static str, expected: &str, got: &str) -> Result<(), Doubt> {
-    if expected == got { Ok(()) } else { Err(mismatch(field, expected, got)) }
-}
-
-/// Some answers are not documented to carry the id; when one does, it must be ours.
-fn same_if_said(field: &'static str, expected: &str, got: Option<&str>) -> Result<(), Doubt> {
-    got.map_or(Ok(()), |got| same(field, expected, got))
-}
-
-fn known<'w>(value: Option<&'w str>, name: &str) -> Result<&'w str, Doubt> {
-    value.ok_or_else(|| Doubt::Unreadable(format!("the ledger has no {name} for this payment")))
+    #[test]
+    fn a_refusal_needs_the_providers_own_form() {
+        let reply = |status, body| said(Reply { status, body });
+        assert!(
+            matches!(reply(400, json!({ "error_code": -780, "error_message": "no" })), Ok(Said::No(r)) if r.code == "-780")
+        );
+        assert!(matches!(reply(404, json!({})), Err(Doubt::Unreadable(_))));
+        assert!(matches!(reply(403, json!({})), Err(Doubt::Key(403))));
+    }
 }

@@ -1,8 +1,12 @@
-//! A regular look over the whole: what is not settled, since when, and what is stuck. It changes nothing; stuck
-//! payments stay with the worker, which asks the provider again and again, and with the operator, who hears of them.
+//! A regular look over the whole: our books beside each provider's ([`pass`]), what is not settled and since when, and
+//! what waits for an operator. Stuck payments stay with the worker, which asks the provider again and again.
 
+pub mod compare;
+pub mod pass;
+
+use crate::providers::Account;
 use crate::{Config, metric};
-use ledger::{Ledger, LedgerError, PaymentState};
+use ledger::{DiscrepancyClass, Ledger, LedgerError, PaymentState};
 use metrics::gauge;
 use service_kit::ids::DealId;
 use service_kit::shutdown::Shutdown;
@@ -12,11 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 const DEALS_MAX: usize = 50;
 
 /// Looks until shutdown.
-pub(crate) async fn run(cfg: &Config, ledger: &Ledger, shutdown: &Shutdown) {
+pub(crate) async fn run(cfg: &Config, ledger: &Ledger, accounts: &[Account], shutdown: &Shutdown) {
     let mut shown = BTreeSet::new();
     loop {
-        if let Err(error) = reconcile_once(ledger, cfg.stuck_after_ms, service_kit::clock::now_ms(), &mut shown).await {
+        let look = reconcile_once(ledger, cfg.stuck_after_ms, service_kit::clock::now_ms(), &mut shown);
+        if let Err(error) = service_kit::failpoint::around("Q2.before", "Q2.after", look).await {
             tracing::warn!(%error, "the reconciliation could not read the ledger");
+        }
+        match pass::pass(cfg, ledger, accounts, service_kit::clock::now_ms()).await {
+            Ok(_) => gauge!(metric::RECONCILED).set(figure(service_kit::clock::now_ms()) / 1_000.0),
+            Err(error) => tracing::warn!(%error, "the books were not compared to the end"),
         }
         if !shutdown.sleep_ms(cfg.reconcile_every_ms).await {
             return;
@@ -46,8 +55,8 @@ pub async fn reconcile_once(
         }
         let label = if shown.contains(&deal) { deal.to_string() } else { "_other".to_owned() };
         let entry = oldest.entry(label).or_insert(now_ms);
-        // `ready` waits for the shopper, who may take the provider's whole session; that is no backlog of ours.
-        if state != PaymentState::Ready {
+        // `ready` and `waiting` wait for the shopper, who may take the provider's whole time; that is no backlog of ours.
+        if !matches!(state, PaymentState::Ready | PaymentState::Waiting) {
             *entry = (*entry).min(oldest_ms);
         }
         let lost = matches!(state, PaymentState::Confirming | PaymentState::Unknown);
@@ -65,7 +74,14 @@ pub async fn reconcile_once(
     for (deal, at_ms) in oldest {
         gauge!(metric::OLDEST_PENDING, "deal" => deal).set(figure(at_ms) / 1_000.0);
     }
-    gauge!(metric::RECONCILED).set(figure(now_ms) / 1_000.0);
+    for (kind, count) in ledger.waiting_counts().await? {
+        gauge!(metric::WAITING_FOR_OPERATOR, "kind" => kind).set(figure(count));
+    }
+    let open = ledger.open_discrepancies(10_000).await?;
+    for class in DiscrepancyClass::ALL {
+        let count = open.iter().filter(|d| d.class == class.as_str()).count();
+        gauge!(metric::DISCREPANCIES, "class" => class.as_str()).set(figure(i64::try_from(count).unwrap_or(i64::MAX)));
+    }
     Ok(stuck.values().sum())
 }
 

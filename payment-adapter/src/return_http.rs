@@ -4,37 +4,44 @@
 //! secret is known to the provider and the shopper's browser alone; with a wrong one nothing changes and nothing is
 //! told. Coming back twice, or in two tabs, has one effect: the ledger takes a return in state `ready` only.
 
-use crate::metric;
+use crate::providers::Account;
+use crate::{metric, providers};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use ledger::{Ledger, LedgerError, Return};
+use ledger::{Ledger, LedgerError, PaymentWork, Return};
 use metrics::counter;
 use service_kit::ids::{OrderId, PaymentId};
 use service_kit::problem::{Problem, Slug};
+use std::sync::Arc;
 
-/// Longest code that is taken, in bytes.
-const CODE_BYTES_MAX: usize = 200;
 /// Longest secret that is looked up, in bytes.
 const SECRET_BYTES_MAX: usize = 128;
 
+/// What the routes need.
+#[derive(Clone)]
+struct Desk {
+    ledger: Ledger,
+    accounts: Arc<[Account]>,
+}
+
 /// The routes.
-pub fn router(ledger: Ledger) -> Router {
+pub fn router(ledger: Ledger, accounts: Arc<[Account]>) -> Router {
     Router::new()
         .route("/payments/{payment}/return/{secret}/{what}", get(come_back).post(come_back))
         .fallback(|headers: HeaderMap| async move { refuse(&headers, Slug::NotFound) })
-        .with_state(ledger)
+        .with_state(Desk { ledger, accounts })
 }
 
 async fn come_back(
-    State(ledger): State<Ledger>,
+    State(desk): State<Desk>,
     Path((payment, secret, what)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let (result, response) = match record(&ledger, &payment, &secret, &what, query.as_deref()).await {
+    let (result, response) = match record(&desk, &payment, &secret, &what, query.as_deref()).await {
         Ok(Some((word, order))) => {
             (word, (StatusCode::SEE_OTHER, [(header::LOCATION, format!("/orders/{order}"))]).into_response())
         }
@@ -50,7 +57,7 @@ async fn come_back(
 
 /// Writes the return down. `None` when anything about the address is wrong.
 async fn record(
-    ledger: &Ledger,
+    desk: &Desk,
     payment: &str,
     secret: &str,
     what: &str,
@@ -61,31 +68,46 @@ async fn record(
         return Ok(None);
     }
     let (word, what) = match what {
-        "approve" => match code(query) {
-            Some(code) => ("approve", Return::Approved { code }),
-            None => return Ok(None),
-        },
+        "approve" => {
+            let Some(work) = desk.ledger.payment_by_secret(payment, secret).await? else { return Ok(None) };
+            match code(desk, &work, query.unwrap_or_default()) {
+                Some(code) => ("approve", Return::Approved { code }),
+                None => return Ok(None),
+            }
+        }
         "cancel" => ("cancel", Return::Cancelled),
         "fail" => ("fail", Return::Failed),
         _ => return Ok(None),
     };
-    let order = ledger.record_return(payment, secret, &what, service_kit::clock::now_ms()).await?;
+    let order = service_kit::failpoint::around(
+        "P5.before",
+        "P5.after",
+        desk.ledger.record_return(payment, secret, &what, service_kit::clock::now_ms()),
+    )
+    .await?;
     Ok(order.map(|order| (word, order)))
 }
 
-/// The `pg_token` of a query. Only its plain alphabet: it is sent on to the provider as it is.
-fn code(query: Option<&str>) -> Option<String> {
-    let value = query?.split('&').find_map(|pair| pair.strip_prefix("pg_token="))?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-    let ok = (1..=CODE_BYTES_MAX).contains(&value.len()) && value.bytes().all(plain);
-    ok.then(|| value.to_owned())
+/// The code for the confirm call, when the address says nothing that contradicts our books. An address with another
+/// amount or order was changed on its way (a shopper may type into it): it changes nothing here, and the true one
+/// can still come.
+fn code(desk: &Desk, work: &PaymentWork, query: &str) -> Option<String> {
+    let account = providers::account_of(&desk.accounts, &work.provider, work.merchant)?;
+    let claims = account.provider.claims(query)?;
+    let agrees = claims.order.is_none_or(|order| order == work.order.to_string())
+        && claims.amount_minor.is_none_or(|minor| minor == work.amount.minor())
+        && claims.provider_ref.is_none_or(|reference| Some(reference) == work.provider_ref);
+    if !agrees {
+        tracing::warn!(payment = %work.id, "a return address says another order or amount: not taken");
+    }
+    agrees.then_some(claims.code)
 }
 
 const NOT_FOUND: &str = include_str!("../pages/not_found.html");
 const UNAVAILABLE: &str = include_str!("../pages/unavailable.html");
 
 /// A problem document, or for a browser a page that says what to do.
-fn refuse(headers: &HeaderMap, slug: Slug) -> Response {
+pub(crate) fn refuse(headers: &HeaderMap, slug: Slug) -> Response {
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (detail, page) = match slug {
         Slug::StoreUnavailable => ("Nothing is lost. Call this address again in a few seconds.", UNAVAILABLE),
@@ -107,31 +129,9 @@ fn refuse(headers: &HeaderMap, slug: Slug) -> Response {
 }
 
 /// The address holds a secret: no cache keeps it, no other site hears of it.
-fn quiet(mut response: Response) -> Response {
+pub(crate) fn quiet(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::code;
-
-    #[test]
-    fn only_a_plain_code_is_taken() {
-        assert_eq!(code(Some("a=b&pg_token=f0e1-_")).as_deref(), Some("f0e1-_"));
-        let long = format!("pg_token={}", "x".repeat(201));
-        for bad in [
-            None,
-            Some(""),
-            Some("pg_token="),
-            Some("pg_token=a%20b"),
-            Some("xpg_token=a"),
-            Some("pg_token=a\"b"),
-            Some(&long),
-        ] {
-            assert_eq!(code(bad), None, "{bad:?}");
-        }
-    }
 }

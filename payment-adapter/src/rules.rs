@@ -7,11 +7,13 @@
 //! | authorized | the shopper came back with a code | confirm |
 //! | confirming | an earlier worker's lease ran out: it was killed, or hangs, between its two notes | ask |
 //! | unknown | an answer was lost or not explicit | ask |
+//! | waiting | a deposit is awaited | ask |
+//! | an end | a notice or the reconciliation says that the provider may see it otherwise | ask |
 //!
 //! A second confirm is made only after the provider said that no money moved, while its session lives; the provider
 //! takes one confirm per session, so even a first one that arrives late cannot charge a second time.
 
-use crate::provider::{Answer, Outcome, Refusal, Standing};
+use crate::provider::{Answer, Doubt, Outcome, Refusal, Standing};
 use ledger::{Ended, PaymentState, PaymentWork};
 use service_kit::money::Money;
 
@@ -25,6 +27,10 @@ pub const PREPARE_BACK_OFF_MS_MAX: i64 = 2_000;
 pub const SESSION_MARGIN_MS: i64 = 60_000;
 /// How often the provider is asked about a payment whose confirm was never called before it is ended without an answer.
 pub const READY_QUERIES_MAX: i64 = 5;
+/// How often an answer that cannot be read is asked for again before the payment is set aside.
+pub const UNREADABLE_MAX: i64 = 20;
+/// Time between two looks at a payment that waits for a deposit, in milliseconds.
+pub const DEPOSIT_LOOK_MS: i64 = 10 * 60 * 1000;
 
 /// The next call for a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +54,8 @@ pub enum Conclusion {
         reference: String,
         /// How much.
         amount: Money,
+        /// How much of it went back since, in minor units.
+        refunded_minor: i64,
     },
     /// Ended without money.
     End {
@@ -58,6 +66,19 @@ pub enum Conclusion {
     },
     /// No money moved: the confirm call may be made again.
     ConfirmAgain,
+    /// A deposit is awaited until then: look again at the second time.
+    Deposit {
+        /// The end of the time to pay, in ms.
+        until_ms: i64,
+        /// The next look, in ms.
+        next_at_ms: i64,
+    },
+    /// An ended payment is at the provider as it is here.
+    Agrees,
+    /// A figure of the provider is not ours: the order is quarantined.
+    Differs,
+    /// Nothing more can be done by itself: an operator must look.
+    Park(&'static str),
     /// Nothing is decided: look again, in the same state, not before this time.
     WaitUntil(i64),
     /// Nothing is decided: look again after a back-off.
@@ -67,6 +88,7 @@ pub enum Conclusion {
 /// The next call.
 pub fn step(work: &PaymentWork, prepare_give_up_ms: i64, now_ms: i64) -> Step {
     match work.state {
+        _ if work.is_recheck => Step::Query,
         PaymentState::Requested if now_ms.saturating_sub(work.created_at_ms) > prepare_give_up_ms => Step::Conclude(
             end(Ended::Declined, "provider_unavailable", "The payment provider does not answer. Nothing was charged."),
         ),
@@ -83,13 +105,21 @@ pub fn step(work: &PaymentWork, prepare_give_up_ms: i64, now_ms: i64) -> Step {
 }
 
 /// What the answer to a query means.
-pub fn conclude(work: &PaymentWork, answer: Answer<Standing>, now_ms: i64) -> Conclusion {
+pub fn conclude(work: &PaymentWork, answer: Answer<Standing>, key_life_ms: Option<i64>, now_ms: i64) -> Conclusion {
+    if work.is_recheck {
+        return conclude_recheck(work, answer);
+    }
     match answer {
-        Answer::Settled(Standing::Ended(outcome)) => conclude_outcome(outcome),
+        Answer::Settled(Standing::Ended(outcome)) => conclude_outcome(work, outcome),
+        Answer::Settled(Standing::Waiting { until_ms }) => deposit(until_ms, now_ms),
         Answer::Settled(Standing::Pending) if work.state == PaymentState::Ready => end_of_ready(work),
         Answer::Settled(Standing::Pending) => {
             let expires_at_ms = work.expires_at_ms.unwrap_or(0);
-            if now_ms < expires_at_ms {
+            let key_lives = match (key_life_ms, work.confirm_sent_at_ms) {
+                (Some(life_ms), Some(sent_at_ms)) => now_ms < sent_at_ms.saturating_add(life_ms),
+                _ => true,
+            };
+            if now_ms < expires_at_ms && key_lives && work.approval_code.is_some() {
                 Conclusion::ConfirmAgain
             } else if now_ms >= expires_at_ms.saturating_add(SESSION_MARGIN_MS) {
                 end(Ended::Expired, "session_over", "The time to pay was over. Nothing was charged.")
@@ -100,16 +130,69 @@ pub fn conclude(work: &PaymentWork, answer: Answer<Standing>, now_ms: i64) -> Co
         Answer::Unknown(_) if work.state == PaymentState::Ready && work.tries >= READY_QUERIES_MAX => {
             end_of_ready(work)
         }
-        Answer::Unknown(_) => Conclusion::Retry,
+        // Never confirmed, so no money moved, whatever sum the shopper's browser told the provider.
+        Answer::Unknown(Doubt::Mismatch(_)) if work.state == PaymentState::Ready => end_of_ready(work),
+        Answer::Unknown(doubt) => doubtful(&doubt, work.tries),
+    }
+}
+
+/// What an answer that settles nothing means: usually, ask again. A figure that is not ours, or an answer that cannot
+/// be read however often it is asked for, is for an operator.
+pub fn doubtful(doubt: &Doubt, tries: i64) -> Conclusion {
+    match doubt {
+        Doubt::Mismatch(_) => Conclusion::Differs,
+        Doubt::Unreadable(_) if tries >= UNREADABLE_MAX => Conclusion::Park("the provider's answers cannot be read"),
+        _ => Conclusion::Retry,
+    }
+}
+
+/// A deposit is looked after seldom: a notice of the provider comes first.
+pub fn deposit(until_ms: i64, now_ms: i64) -> Conclusion {
+    let next_at_ms = now_ms.saturating_add(DEPOSIT_LOOK_MS).min(until_ms.max(now_ms.saturating_add(1_000)));
+    Conclusion::Deposit { until_ms, next_at_ms }
+}
+
+/// What a look at an ended payment means.
+fn conclude_recheck(work: &PaymentWork, answer: Answer<Standing>) -> Conclusion {
+    // While money is on its way back, the two sides differ for moments.
+    if work.refunding_minor > 0 {
+        return Conclusion::Retry;
+    }
+    let captured = work.state == PaymentState::Captured;
+    match answer {
+        Answer::Settled(Standing::Ended(Outcome::Paid { reference, amount, refunded_minor })) => {
+            if captured && refunded_minor == work.refunded_minor && amount.minor() == work.captured_minor {
+                Conclusion::Agrees
+            } else if !captured && refunded_minor == amount.minor() {
+                // Taken and given back in full, all by others: no money is left there.
+                Conclusion::Agrees
+            } else {
+                Conclusion::Captured { reference, amount, refunded_minor }
+            }
+        }
+        // Money that we booked and the provider does not have.
+        Answer::Settled(_) if captured => Conclusion::Differs,
+        Answer::Settled(_) => Conclusion::Agrees,
+        Answer::Unknown(doubt) => doubtful(&doubt, work.tries),
     }
 }
 
 /// What an explicit end means.
-pub fn conclude_outcome(outcome: Outcome) -> Conclusion {
+pub fn conclude_outcome(work: &PaymentWork, outcome: Outcome) -> Conclusion {
     match outcome {
-        Outcome::Paid { reference, amount } => Conclusion::Captured { reference, amount },
+        // Captured, and given back in full at the provider's back office before we knew: no money is left there.
+        Outcome::Paid { amount, refunded_minor, .. } if refunded_minor > 0 && refunded_minor == amount.minor() => {
+            if work.captured_minor > 0 {
+                return Conclusion::Differs;
+            }
+            end(Ended::Cancelled, "given_back", "The payment was cancelled at the provider and given back.")
+        }
+        Outcome::Paid { reference, amount, refunded_minor } => {
+            Conclusion::Captured { reference, amount, refunded_minor }
+        }
         Outcome::Declined(why) => Conclusion::End { how: Ended::Declined, why },
         Outcome::Cancelled(why) => Conclusion::End { how: Ended::Cancelled, why },
+        Outcome::Expired(why) => Conclusion::End { how: Ended::Expired, why },
     }
 }
 
@@ -140,8 +223,7 @@ pub fn back_off_ms(tries: i64, draw: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::Doubt;
-    use service_kit::ids::{AccountId, OrderId, PaymentId};
+    use service_kit::ids::{AccountId, MerchantId, OrderId, PaymentId};
     use service_kit::money::Currency;
 
     fn work(state: PaymentState) -> PaymentWork {
@@ -159,6 +241,12 @@ mod tests {
             approval_code: Some("pg".into()),
             returned: None,
             expires_at_ms: Some(1_000_000),
+            merchant: MerchantId::new(),
+            confirm_sent_at_ms: None,
+            is_recheck: false,
+            captured_minor: 0,
+            refunded_minor: 0,
+            refunding_minor: 0,
             tries: 1,
             created_at_ms: 0,
             trace_id: "t".into(),
@@ -188,19 +276,62 @@ mod tests {
         assert_eq!(step(&ready, 0, 1_000_000), Step::Query);
         ready.returned = Some("cancelled".into());
         assert_eq!(step(&ready, 0, 1), Step::Query);
-        assert!(is_end(&conclude(&ready, Answer::Settled(Standing::Pending), 1), Ended::Cancelled));
+        assert!(is_end(&conclude(&ready, Answer::Settled(Standing::Pending), None, 1), Ended::Cancelled));
         ready.returned = Some("failed".into());
-        assert!(is_end(&conclude(&ready, Answer::Settled(Standing::Pending), 1), Ended::Declined));
+        assert!(is_end(&conclude(&ready, Answer::Settled(Standing::Pending), None, 1), Ended::Declined));
         ready.returned = None;
-        assert!(is_end(&conclude(&ready, Answer::Settled(Standing::Pending), 1_000_000), Ended::Expired));
+        assert!(is_end(&conclude(&ready, Answer::Settled(Standing::Pending), None, 1_000_000), Ended::Expired));
     }
 
     #[test]
     fn a_silent_provider_cannot_hold_units_of_a_payment_that_was_never_confirmed() {
         let mut ready = work(PaymentState::Ready);
-        assert_eq!(conclude(&ready, Answer::Unknown(Doubt::Timeout), 1_000_000), Conclusion::Retry);
+        assert_eq!(conclude(&ready, Answer::Unknown(Doubt::Timeout), None, 1_000_000), Conclusion::Retry);
         ready.tries = READY_QUERIES_MAX;
-        assert!(is_end(&conclude(&ready, Answer::Unknown(Doubt::Timeout), 1_000_000), Ended::Expired));
+        assert!(is_end(&conclude(&ready, Answer::Unknown(Doubt::Timeout), None, 1_000_000), Ended::Expired));
+    }
+
+    #[test]
+    fn a_sum_that_the_shopper_changed_holds_no_units_and_one_in_a_confirmed_payment_is_for_an_operator() {
+        let differs = || {
+            let (expected, got) = ("100".to_owned(), "1".to_owned());
+            Answer::Unknown(Doubt::Mismatch(crate::provider::Mismatch { field: "amount", expected, got }))
+        };
+        assert!(is_end(&conclude(&work(PaymentState::Ready), differs(), None, 1_000_000), Ended::Expired));
+        for state in [PaymentState::Confirming, PaymentState::Unknown, PaymentState::Waiting] {
+            assert_eq!(conclude(&work(state), differs(), None, 1_000_000), Conclusion::Differs, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn an_ended_payment_is_compared_and_nothing_else() {
+        let paid = |refunded_minor| {
+            let amount = Money::new(100, Currency::KRW).unwrap();
+            Answer::Settled(Standing::Ended(Outcome::Paid { reference: "A".into(), amount, refunded_minor }))
+        };
+        let mut captured = work(PaymentState::Captured);
+        (captured.is_recheck, captured.captured_minor) = (true, 100);
+        assert_eq!(step(&captured, 0, 0), Step::Query);
+        assert_eq!(conclude(&captured, paid(0), None, 0), Conclusion::Agrees);
+        assert!(matches!(conclude(&captured, paid(40), None, 0), Conclusion::Captured { refunded_minor: 40, .. }));
+        assert_eq!(conclude(&captured, Answer::Settled(Standing::Pending), None, 0), Conclusion::Differs);
+        captured.refunding_minor = 40;
+        assert_eq!(conclude(&captured, paid(40), None, 0), Conclusion::Retry, "money is on its way back");
+        let mut expired = work(PaymentState::Expired);
+        expired.is_recheck = true;
+        assert!(matches!(conclude(&expired, paid(0), None, 0), Conclusion::Captured { .. }), "late money");
+        assert_eq!(conclude(&expired, paid(100), None, 0), Conclusion::Agrees, "taken and given back by others");
+        assert_eq!(conclude(&expired, Answer::Settled(Standing::Pending), None, 0), Conclusion::Agrees);
+    }
+
+    #[test]
+    fn nothing_is_confirmed_again_with_a_key_that_the_provider_has_forgotten() {
+        let mut lost = work(PaymentState::Unknown);
+        lost.confirm_sent_at_ms = Some(0);
+        let pending = || Answer::Settled(Standing::Pending);
+        assert_eq!(conclude(&lost, pending(), Some(500_000), 499_999), Conclusion::ConfirmAgain);
+        assert_eq!(conclude(&lost, pending(), Some(500_000), 500_000), Conclusion::Retry);
+        assert!(is_end(&conclude(&lost, pending(), Some(500_000), 1_060_000), Ended::Expired));
     }
 
     #[test]
@@ -209,15 +340,15 @@ mod tests {
             let mut lost = work(state);
             lost.tries = 1_000_000;
             for doubt in [Doubt::Timeout, Doubt::Fault(500), Doubt::Key(401), Doubt::Limited] {
-                assert_eq!(conclude(&lost, Answer::Unknown(doubt), i64::MAX), Conclusion::Retry);
+                assert_eq!(conclude(&lost, Answer::Unknown(doubt), None, i64::MAX), Conclusion::Retry);
             }
-            assert_eq!(conclude(&lost, Answer::Settled(Standing::Pending), 999_999), Conclusion::ConfirmAgain);
+            assert_eq!(conclude(&lost, Answer::Settled(Standing::Pending), None, 999_999), Conclusion::ConfirmAgain);
             assert_eq!(
-                conclude(&lost, Answer::Settled(Standing::Pending), 1_000_000),
+                conclude(&lost, Answer::Settled(Standing::Pending), None, 1_000_000),
                 Conclusion::Retry,
                 "a late confirm may still arrive"
             );
-            assert!(is_end(&conclude(&lost, Answer::Settled(Standing::Pending), 1_060_000), Ended::Expired));
+            assert!(is_end(&conclude(&lost, Answer::Settled(Standing::Pending), None, 1_060_000), Ended::Expired));
         }
     }
 

@@ -18,13 +18,16 @@ mod refund;
 mod settle;
 
 use crate::call::{Call, Called, Line};
-use crate::provider::{Answer, Doubt, Provider, Session};
+use crate::provider::{Answer, Doubt, Session, Standing};
+use crate::providers::Account;
 use crate::rules::{self, Conclusion, Step};
 use crate::{Config, metric};
 use ledger::{AttemptKind, Ended, Ledger, LedgerError, PaymentState, PaymentWork, RefundState};
 use metrics::{counter, gauge, histogram};
 use service_kit::clock::monotonic;
+use service_kit::ids::MerchantId;
 use service_kit::shutdown::Shutdown;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -64,21 +67,19 @@ struct Shared {
     lines: Vec<Line>,
     clock: Clock,
     public_url: String,
-    concurrency: usize,
     poll_ms: u64,
     lease_ms: i64,
     prepare_give_up_ms: i64,
 }
 
 impl Worker {
-    /// A worker for `providers`.
-    pub fn new(cfg: &Config, ledger: Ledger, providers: Vec<Arc<dyn Provider>>, clock: Clock) -> Self {
+    /// A worker for these accounts.
+    pub fn new(cfg: &Config, ledger: Ledger, accounts: &[Account], clock: Clock) -> Self {
         let shared = Shared {
             ledger,
-            lines: providers.into_iter().map(Line::new).collect(),
+            lines: accounts.iter().map(Line::new).collect(),
             clock,
             public_url: cfg.public_url.clone(),
-            concurrency: cfg.kakaopay.concurrency,
             poll_ms: cfg.poll_ms,
             lease_ms: cfg.lease_ms,
             prepare_give_up_ms: cfg.prepare_give_up_ms,
@@ -86,15 +87,10 @@ impl Worker {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The names of its providers.
-    pub fn provider_names(&self) -> Vec<&'static str> {
-        self.shared.lines.iter().map(|line| line.provider.name()).collect()
-    }
-
     /// Works until shutdown, then lets the running jobs end. Woken by notices, by the earliest retry of its own, and by a poll.
     pub async fn run(&self, shutdown: Shutdown) {
         let mut notices = self.shared.ledger.listen(&["floodgate_payment"]);
-        let mut jobs: JoinSet<Option<i64>> = JoinSet::new();
+        let mut jobs = Jobs::default();
         let mut soonest_ms = i64::MAX;
         while !shutdown.is_requested() {
             let now_ms = (self.shared.clock)();
@@ -104,50 +100,85 @@ impl Worker {
             if let Err(error) = self.take(&mut jobs, now_ms).await {
                 tracing::warn!(%error, "no jobs can be taken just now");
             }
-            gauge!(metric::INFLIGHT).set(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
+            gauge!(metric::INFLIGHT).set(f64::from(u32::try_from(jobs.set.len()).unwrap_or(u32::MAX)));
             let sleep_ms = u64::try_from(soonest_ms.saturating_sub(now_ms)).unwrap_or(0).clamp(1, self.shared.poll_ms);
             tokio::select! {
                 () = shutdown.requested() => break,
                 Some(_) = notices.recv() => while notices.try_recv().is_ok() {},
-                Some(ended) = jobs.join_next() => match ended {
-                    Ok(next_at_ms) => soonest_ms = soonest_ms.min(next_at_ms.unwrap_or(i64::MAX)),
-                    Err(error) => tracing::error!(%error, "a job broke; its lease will run out"),
-                },
+                Some(next_at_ms) = jobs.ended() => soonest_ms = soonest_ms.min(next_at_ms.unwrap_or(i64::MAX)),
                 () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => {}
             }
         }
-        let drain = async { while jobs.join_next().await.is_some() {} };
+        let drain = async { while jobs.ended().await.is_some() {} };
         // Whoever is not done by then is found again through its lease.
         let _ =
             tokio::time::timeout(Duration::from_millis(u64::try_from(self.shared.lease_ms).unwrap_or(0)), drain).await;
     }
 
-    /// Takes as many jobs as there is room for. A quarter of the room is for refunds, so that a rush does not starve them.
-    async fn take(&self, jobs: &mut JoinSet<Option<i64>>, now_ms: i64) -> Result<(), LedgerError> {
+    /// Takes as many jobs of each provider as there is room for. A provider that hangs fills its own room only. A
+    /// quarter of the room is for refunds, so that a rush does not starve them.
+    async fn take(&self, jobs: &mut Jobs, now_ms: i64) -> Result<(), LedgerError> {
         let shared = &self.shared;
-        let room = shared.concurrency.saturating_sub(jobs.len());
-        if room == 0 {
-            return Ok(());
-        }
-        let refunds = shared.ledger.claim_due_refunds(now_ms, limit(room.div_ceil(4)), shared.lease_ms).await?;
-        let room = room.saturating_sub(refunds.len());
-        for work in refunds {
-            claimed(work.state == RefundState::Sending);
-            let shared = shared.clone();
-            let span = tracing::info_span!("refund", refund = %work.id, order = %work.order, trace_id = %work.trace_id);
-            jobs.spawn(async move { shared.refund(&work).await }.instrument(span));
-        }
-        if room == 0 {
-            return Ok(());
-        }
-        for work in shared.ledger.claim_due_payments(now_ms, limit(room), shared.lease_ms).await? {
-            claimed(work.state == PaymentState::Confirming);
-            let shared = shared.clone();
-            let span =
-                tracing::info_span!("payment", payment = %work.id, order = %work.order, trace_id = %work.trace_id);
-            jobs.spawn(async move { shared.payment(&work).await }.instrument(span));
+        for (provider, concurrency) in shared.rooms() {
+            let room = concurrency.saturating_sub(jobs.running(provider));
+            if room == 0 {
+                continue;
+            }
+            let refunds =
+                shared.ledger.claim_due_refunds(provider, now_ms, limit(room.div_ceil(4)), shared.lease_ms).await?;
+            let room = room.saturating_sub(refunds.len());
+            for work in refunds {
+                claimed(work.state == RefundState::Sending);
+                let shared = shared.clone();
+                let span =
+                    tracing::info_span!("refund", refund = %work.id, order = %work.order, trace_id = %work.trace_id);
+                jobs.spawn(provider, async move { shared.refund(&work).await }.instrument(span));
+            }
+            if room == 0 {
+                continue;
+            }
+            for work in shared.ledger.claim_due_payments(provider, now_ms, limit(room), shared.lease_ms).await? {
+                claimed(work.state == PaymentState::Confirming);
+                let shared = shared.clone();
+                let span =
+                    tracing::info_span!("payment", payment = %work.id, order = %work.order, trace_id = %work.trace_id);
+                jobs.spawn(provider, async move { shared.payment(&work).await }.instrument(span));
+            }
         }
         Ok(())
+    }
+}
+
+/// The running jobs, counted by provider.
+#[derive(Default)]
+struct Jobs {
+    set: JoinSet<(&'static str, Option<i64>)>,
+    running: BTreeMap<&'static str, usize>,
+}
+
+impl Jobs {
+    fn spawn(&mut self, provider: &'static str, job: impl Future<Output = Option<i64>> + Send + 'static) {
+        *self.running.entry(provider).or_default() += 1;
+        // Whatever becomes of the job, its place is given back: a panic inside is caught here.
+        self.set.spawn(async move {
+            let ended = tokio::spawn(job).await;
+            let next_at_ms = ended.unwrap_or_else(|error| {
+                tracing::error!(%error, "a job broke; its lease will run out");
+                None
+            });
+            (provider, next_at_ms)
+        });
+    }
+    fn running(&self, provider: &str) -> usize {
+        self.running.get(provider).copied().unwrap_or(0)
+    }
+    /// The next job that ends; answers when it is due again.
+    async fn ended(&mut self) -> Option<Option<i64>> {
+        let (provider, next_at_ms) = self.set.join_next().await?.ok()?;
+        if let Some(running) = self.running.get_mut(provider) {
+            *running = running.saturating_sub(1);
+        }
+        Some(next_at_ms)
     }
 }
 
@@ -169,7 +200,7 @@ impl Shared {
             Step::Confirm => "confirm",
             Step::Query | Step::Conclude(_) => "query",
         };
-        let done = match self.line(&work.provider) {
+        let done = match self.line(&work.provider, work.merchant) {
             Some(line) => self.do_step(line, work, step).await,
             None => self.no_driver(work).await,
         };
@@ -213,17 +244,29 @@ impl Shared {
 
     async fn confirm(&self, line: &Line, work: &PaymentWork) -> Result<Done, LedgerError> {
         let call = Call { kind: "confirm", attempt: AttemptKind::Confirm, payment: work.id, refund: None };
-        match line.call(&self.ledger, call, line.provider.confirm(work), |end| format!("{end:?}"), &*self.clock).await?
-        {
+        service_kit::failpoint!("P1.before");
+        let answer = service_kit::failpoint::around("P1.after", "P2.after", line.provider.confirm(work));
+        match line.call(&self.ledger, call, answer, |end| format!("{end:?}"), &*self.clock).await? {
             Called::MovedOn => Ok(Done::DUPLICATE),
             Called::Resting(again_ms) => self.postpone(work, again_ms).await,
-            Called::Answered(Answer::Settled(outcome)) => {
-                self.settle(line, work, PaymentState::Confirming, rules::conclude_outcome(outcome)).await
+            Called::Answered(Answer::Settled(Standing::Ended(outcome))) => {
+                self.settle(line, work, PaymentState::Confirming, rules::conclude_outcome(work, outcome)).await
             }
-            Called::Answered(Answer::Unknown(doubt)) => {
-                let next_at_ms = self.after_doubt(&doubt, work.tries);
+            Called::Answered(Answer::Settled(Standing::Waiting { until_ms })) => {
+                self.settle(line, work, PaymentState::Confirming, rules::deposit(until_ms, (self.clock)())).await
+            }
+            // A refusal alone proves nothing: the repetition of what succeeded is refused as well. Ask at once.
+            // Neither does one wrong figure: the alarm is raised, and the provider's own record decides.
+            Called::Answered(
+                Answer::Settled(Standing::Pending) | Answer::Unknown(Doubt::Refused(_) | Doubt::Mismatch(_)),
+            ) => {
+                let next_at_ms = (self.clock)();
                 self.persist(|| self.ledger.mark_unknown(work.id, next_at_ms, (self.clock)())).await?;
                 Ok(Done::again(next_at_ms))
+            }
+            Called::Answered(Answer::Unknown(doubt)) => {
+                let conclusion = rules::doubtful(&doubt, work.tries);
+                self.settle(line, work, PaymentState::Confirming, conclusion).await
             }
         }
     }
@@ -234,7 +277,7 @@ impl Shared {
             Called::MovedOn => Ok(Done::DUPLICATE),
             Called::Resting(again_ms) => self.postpone(work, again_ms).await,
             Called::Answered(answer) => {
-                let conclusion = rules::conclude(work, answer, (self.clock)());
+                let conclusion = rules::conclude(work, answer, line.provider.key_life_ms(), (self.clock)());
                 self.settle(line, work, work.state, conclusion).await
             }
         }
@@ -251,21 +294,23 @@ impl Shared {
         Ok(Done::again(next_at_ms))
     }
 
-    fn line(&self, provider: &str) -> Option<&Line> {
-        self.lines.iter().find(|line| line.provider.name() == provider)
+    /// The account that this payment goes to: the merchant's own, or the shop's.
+    fn line(&self, provider: &str, merchant: MerchantId) -> Option<&Line> {
+        let of = |whose| self.lines.iter().find(|line| line.provider.name() == provider && line.merchant == whose);
+        of(Some(merchant)).or_else(|| of(None))
+    }
+
+    /// Each provider once, with the calls that all of its accounts may make at once.
+    fn rooms(&self) -> BTreeMap<&'static str, usize> {
+        let mut rooms = BTreeMap::new();
+        for line in &self.lines {
+            *rooms.entry(line.provider.name()).or_default() += line.provider.concurrency();
+        }
+        rooms
     }
 
     fn after_back_off(&self, tries: i64) -> i64 {
         (self.clock)().saturating_add(rules::back_off_ms(tries, rand::random()))
-    }
-
-    /// When to ask after an answer that settled nothing: at once after a refusal, seldom when only an operator can help.
-    fn after_doubt(&self, doubt: &Doubt, tries: i64) -> i64 {
-        match doubt {
-            Doubt::Refused(_) => (self.clock)(),
-            Doubt::Mismatch(_) => (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX),
-            _ => self.after_back_off(tries),
-        }
     }
 }
 

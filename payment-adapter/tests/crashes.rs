@@ -40,7 +40,7 @@ async fn a_worker_killed_between_attempt_and_call_is_followed_by_a_question_and_
     bench.until_payment(&bought, "ready").await;
     bench.kill_workers().await;
     bench.go_back(&bought, "pay").await;
-    let work = bench.ledger.claim_due_payments(now_ms(), 1, 9_000).await.unwrap().remove(0);
+    let work = bench.ledger.claim_due_payments("kakaopay", now_ms(), 1, 9_000).await.unwrap().remove(0);
     assert_eq!(work.state, PaymentState::Authorized);
     bench.ledger.begin_attempt(work.id, AttemptKind::Confirm, None, now_ms()).await.unwrap().unwrap();
     // … and dies here. Nothing was sent.

@@ -8,78 +8,42 @@
     reason = "a test stops at the first surprise"
 )]
 
-use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::IntoResponse;
-use ledger::{PaymentState, PaymentWork, RefundState, RefundWork};
-use payment_adapter::KakaoPayConfig;
-use payment_adapter::kakaopay::KakaoPay;
-use payment_adapter::provider::{Answer, Doubt, Outcome, Provider, RefundStanding, Session, Standing};
-use serde_json::{Value, json};
-use service_kit::ids::*;
-use service_kit::money::{Currency, Money};
-use std::collections::VecDeque;
-use std::sync::Arc;
-use tokio::sync::Mutex;
+mod script;
 
-const RETURN_URL: &str = "https://shop.example/payments/p1/return/s1";
+use ledger::{PaymentWork, RefundState, RefundWork};
+use payment_adapter::kakaopay::{KakaoPay, KakaoPayConfig};
+use payment_adapter::provider::{Answer, Outcome, Provider, RefundStanding, Session, Standing};
+use script::{RETURN_URL, Script, doubt, refused, won};
+use serde_json::{Value, json};
+use service_kit::money::{Currency, Money};
+
 const TID: &str = "T1a2b3c4d5e6f7a8b9c0";
 const AID: &str = "A1a2b3c4d5e6f7a8b9c0";
-
-type Script = Arc<Mutex<VecDeque<Value>>>;
-
-/// A provider that expects the written requests in their order and gives the written answers.
-async fn play(State(script): State<Script>, request: Request) -> impl IntoResponse {
-    let step = script.lock().await.pop_front().expect("a request after the end of the transcript");
-    assert_eq!(request.method().as_str(), step["request"]["method"]);
-    assert_eq!(request.uri().path(), step["request"]["path"]);
-    assert_eq!(request.headers()["authorization"], "SECRET_KEY DEVtop-secret");
-    assert!(request.headers()["content-type"].to_str().unwrap().starts_with("application/json"));
-    let bytes = axum::body::to_bytes(request.into_body(), 64 * 1024).await.unwrap();
-    let body: Value = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(body, step["request"]["body"]);
-    let status = StatusCode::from_u16(u16::try_from(step["response"]["status"].as_u64().unwrap()).unwrap()).unwrap();
-    (status, Json(step["response"]["body"].clone()))
-}
 
 struct Stage {
     driver: KakaoPay,
     payment: PaymentWork,
+    /// Of everything.
     refund: RefundWork,
+    /// Another one.
+    second: RefundWork,
     script: Script,
 }
 
 impl Stage {
-    /// Sets a transcript up, its example ids replaced by ours; `change` may spoil the steps.
     async fn set(name: &str, change: impl FnOnce(&mut Vec<Value>)) -> Self {
-        service_kit::install_crypto_providers();
         let (payment, refund) = works();
-        let path = format!("{}/../payment-simulator/contract/kakaopay/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(path)
-            .unwrap()
-            .replace("order-7f3a", &payment.order.to_string())
-            .replace("shopper-21", &payment.account.to_string())
-            .replace("attempt-1", &payment.id.to_string())
-            .replace("refund-1", &refund.id.to_string());
-        let transcript: Value = serde_json::from_str(&text).unwrap();
-        let mut steps: Vec<Value> = transcript["steps"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|step| step.get("request").is_some())
-            .cloned()
-            .collect();
-        change(&mut steps);
-        let script: Script = Arc::new(Mutex::new(steps.into()));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("http://{}", listener.local_addr().unwrap());
-        let router = axum::Router::new().fallback(play).with_state(script.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        let cfg: KakaoPayConfig =
-            serde_json::from_value(json!({ "base_url": base_url, "secret_key": "DEVtop-secret", "cid": "TC0ONETIME" }))
-                .unwrap();
-        Self { driver: KakaoPay::new(&cfg).unwrap(), payment, refund, script }
+        let second = script::refund(&payment, 10_000, 15_800);
+        let ours = [
+            ("order-7f3a", payment.order.to_string()),
+            ("shopper-21", payment.account.to_string()),
+            ("attempt-1", payment.id.to_string()),
+            ("refund-1", refund.id.to_string()),
+            ("refund-2", second.id.to_string()),
+        ];
+        let script = Script::set("kakaopay", name, "SECRET_KEY DEVtop-secret", &ours, change).await;
+        let driver = KakaoPay::new(&config(&script.base_url)).unwrap();
+        Self { driver, payment, refund, second, script }
     }
     async fn prepare(&mut self) {
         let answer = self.driver.prepare(&self.payment, RETURN_URL, 1_000).await;
@@ -94,56 +58,37 @@ impl Stage {
         let Answer::Settled(standing) = answer else { panic!("{answer:?}") };
         standing
     }
-    async fn is_paid(&self, answer: Answer<Outcome>) {
-        assert_eq!(answer, Answer::Settled(paid()));
+    fn is_paid(&self, answer: Answer<Standing>) {
+        assert_eq!(answer, Answer::Settled(paid(0)));
     }
     async fn over(self) {
-        assert!(self.script.lock().await.is_empty(), "the transcript goes on");
+        self.script.is_over().await;
     }
 }
 
-fn paid() -> Outcome {
-    Outcome::Paid { reference: AID.into(), amount: Money::new(25_800, Currency::KRW).unwrap() }
+fn config(base_url: &str) -> KakaoPayConfig {
+    let config = json!({ "base_url": base_url, "secret_key": "DEVtop-secret", "cid": "TC0ONETIME" });
+    serde_json::from_value(config).unwrap()
+}
+
+fn paid(refunded_minor: i64) -> Standing {
+    Standing::Ended(Outcome::Paid { reference: AID.into(), amount: won(25_800), refunded_minor })
+}
+
+fn done(reference: &str) -> Answer<RefundStanding> {
+    Answer::Settled(RefundStanding::Done { reference: reference.to_owned() })
 }
 
 fn works() -> (PaymentWork, RefundWork) {
-    let amount = Money::new(25_800, Currency::KRW).unwrap();
-    let payment = PaymentWork {
-        id: PaymentId::new(),
-        order: OrderId::new(),
-        account: AccountId::new(),
-        provider: "kakaopay".into(),
-        state: PaymentState::Authorized,
-        amount,
-        item_name: "제주 감귤 5kg".into(),
-        quantity: 2,
-        return_secret: "s1".into(),
-        provider_ref: Some(TID.into()),
-        approval_code: Some("f0e1d2c3b4a5968778f0".into()),
-        returned: Some("approved".into()),
-        expires_at_ms: None,
-        tries: 1,
-        created_at_ms: 0,
-        trace_id: "t".into(),
-    };
-    let refund = RefundWork {
-        id: RefundId::new(),
-        order: payment.order,
-        payment: payment.id,
-        provider: "kakaopay".into(),
-        state: RefundState::Requested,
-        amount,
-        captured: amount,
-        provider_ref: Some(TID.into()),
-        reason: "changed my mind".into(),
-        tries: 1,
-        trace_id: "t".into(),
-    };
+    let mut payment = script::payment("kakaopay");
+    payment.provider_ref = Some(TID.into());
+    payment.approval_code = Some("f0e1d2c3b4a5968778f0".into());
+    let refund = script::refund(&payment, 0, 25_800);
     (payment, refund)
 }
 
-fn is_refused<T: std::fmt::Debug>(answer: &Answer<T>) -> bool {
-    matches!(answer, Answer::Unknown(Doubt::Refused(why)) if why.code == "-780")
+fn is_refused<T: std::fmt::Debug>(answer: Answer<T>) {
+    assert_eq!(refused(answer), "-780");
 }
 
 #[tokio::test]
@@ -152,8 +97,8 @@ async fn paid_as_written() {
     stage.prepare().await;
     assert_eq!(stage.query().await, Standing::Pending);
     assert_eq!(stage.query().await, Standing::Pending);
-    stage.is_paid(stage.driver.confirm(&stage.payment).await).await;
-    assert_eq!(stage.query().await, Standing::Ended(paid()));
+    stage.is_paid(stage.driver.confirm(&stage.payment).await);
+    assert_eq!(stage.query().await, paid(0));
     stage.over().await;
 }
 
@@ -161,11 +106,10 @@ async fn paid_as_written() {
 async fn refunded_as_written() {
     let mut stage = Stage::set("refunded", |_| ()).await;
     stage.prepare().await;
-    stage.is_paid(stage.driver.confirm(&stage.payment).await).await;
-    let reference = "A2b3c4d5e6f7a8b9c0d1".to_owned();
-    assert_eq!(stage.driver.refund(&stage.refund).await, Answer::Settled(reference.clone()));
-    assert_eq!(stage.driver.query_refund(&stage.refund).await, Answer::Settled(RefundStanding::Done { reference }));
-    assert!(is_refused(&stage.driver.refund(&stage.refund).await));
+    stage.is_paid(stage.driver.confirm(&stage.payment).await);
+    assert_eq!(stage.driver.refund(&stage.refund).await, done("A2b3c4d5e6f7a8b9c0d1"));
+    assert_eq!(stage.driver.query_refund(&stage.refund).await, done("A2b3c4d5e6f7a8b9c0d1"));
+    is_refused(stage.driver.refund(&stage.refund).await);
     stage.over().await;
 }
 
@@ -176,8 +120,8 @@ async fn the_ways_to_end_without_money_as_written() {
     {
         let mut stage = Stage::set(name, |_| ()).await;
         stage.prepare().await;
-        let refused = stage.driver.confirm(&stage.payment).await;
-        assert!(is_refused(&refused), "a refusal alone settles nothing: {refused:?}");
+        // A refusal alone settles nothing.
+        is_refused(stage.driver.confirm(&stage.payment).await);
         match stage.query().await {
             Standing::Ended(Outcome::Cancelled(why)) if name == "quit" => assert_eq!(why.code, status),
             Standing::Ended(Outcome::Declined(why)) if name != "quit" => assert_eq!(why.code, status),
@@ -191,9 +135,9 @@ async fn the_ways_to_end_without_money_as_written() {
 async fn approved_twice_as_written() {
     let mut stage = Stage::set("approved_twice", |_| ()).await;
     stage.prepare().await;
-    stage.is_paid(stage.driver.confirm(&stage.payment).await).await;
-    assert!(is_refused(&stage.driver.confirm(&stage.payment).await));
-    assert_eq!(stage.query().await, Standing::Ended(paid()), "order decides");
+    stage.is_paid(stage.driver.confirm(&stage.payment).await);
+    is_refused(stage.driver.confirm(&stage.payment).await);
+    assert_eq!(stage.query().await, paid(0), "order decides");
     stage.over().await;
 }
 
@@ -203,13 +147,42 @@ async fn not_refunded_yet_as_written() {
     assert_eq!(stage.driver.query_refund(&stage.refund).await, Answer::Settled(RefundStanding::NotDone));
 }
 
-/// The field of the mismatch, or the name of another doubt.
-fn doubt<T: std::fmt::Debug>(answer: Answer<T>) -> &'static str {
-    match answer {
-        Answer::Unknown(Doubt::Mismatch(mismatch)) => mismatch.field,
-        Answer::Unknown(doubt) => doubt.name(),
-        Answer::Settled(settled) => panic!("settled as {settled:?}"),
-    }
+#[tokio::test]
+async fn refunded_in_parts_as_written() {
+    let mut stage = Stage::set("partly_refunded", |_| ()).await;
+    stage.prepare().await;
+    stage.is_paid(stage.driver.confirm(&stage.payment).await);
+    stage.refund.amount = won(10_000);
+    assert_eq!(stage.driver.refund(&stage.refund).await, done("A2b3c4d5e6f7a8b9c0d1"));
+    // Two that the balance forbids: one that knows of no refund before it, and one of a won too many.
+    let mut stale = stage.second.clone();
+    (stale.refunded_before_minor, stale.amount) = (0, won(10_000));
+    is_refused(stage.driver.refund(&stale).await);
+    let mut greedy = stage.second.clone();
+    greedy.amount = won(15_801);
+    is_refused(stage.driver.refund(&greedy).await);
+    assert_eq!(stage.driver.refund(&stage.second).await, done("A3c4d5e6f7a8b9c0d1e2"));
+    stage.over().await;
+}
+
+#[tokio::test]
+async fn a_part_after_a_part_whose_answer_was_lost_as_written() {
+    let mut stage = Stage::set("partly_refunded_lost", |_| ()).await;
+    stage.second.amount = won(5_000);
+    stage.second.state = RefundState::Unknown;
+    assert_eq!(stage.driver.query_refund(&stage.second).await, Answer::Settled(RefundStanding::NotDone));
+    assert_eq!(doubt(stage.driver.refund(&stage.second).await), "connection");
+    assert_eq!(stage.query().await, paid(15_000));
+    assert_eq!(stage.driver.query_refund(&stage.second).await, done("A3c4d5e6f7a8b9c0d1e2"));
+    stage.over().await;
+}
+
+#[tokio::test]
+async fn a_sum_that_is_nobodys_refund_is_for_an_operator() {
+    let stage = Stage::set("partly_refunded_lost", |steps| drop(steps.drain(..3))).await;
+    let mut other = stage.second.clone();
+    other.id = service_kit::ids::RefundId::new();
+    assert_eq!(doubt(stage.driver.query_refund(&other).await), "canceled_amount");
 }
 
 #[tokio::test]
@@ -233,6 +206,10 @@ async fn an_answer_about_something_else_never_settles() {
         ("/partner_order_id", json!("another order"), "partner_order_id"),
         ("/amount/total", json!(258), "amount"),
         ("/status", json!("PART_CANCEL_PAYMENT"), "status"),
+        ("/status", json!("CANCEL_PAYMENT"), "status"),
+        ("/canceled_amount/total", json!(10_000), "status"),
+        ("/canceled_amount/total", json!(-1), "status"),
+        ("/canceled_amount/total", json!(25_801), "status"),
         ("/status", json!("SOMETHING_NEW"), "unreadable"),
         ("/payment_action_details", json!([]), "unreadable"),
     ] {
@@ -278,10 +255,7 @@ async fn money_that_the_provider_does_not_take_is_declined_without_a_call() {
 #[tokio::test]
 async fn the_secret_is_in_no_text() {
     service_kit::install_crypto_providers();
-    let cfg: KakaoPayConfig = serde_json::from_value(
-        json!({ "base_url": "http://127.0.0.1:1", "secret_key": "DEVtop-secret", "cid": "TC0ONETIME" }),
-    )
-    .unwrap();
+    let cfg = config("http://127.0.0.1:1");
     let driver = KakaoPay::new(&cfg).unwrap();
     let lost = driver.query(&works().0).await;
     for text in [format!("{cfg:?}"), format!("{driver:?}"), format!("{lost:?}")] {

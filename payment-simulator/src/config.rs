@@ -1,5 +1,6 @@
 //! Section `[payment_simulator]`.
 
+use crate::web::{URL_CHARS_MAX, is_loopback, web_origin};
 use serde::Deserialize;
 use service_kit::config::{ConfigError, require};
 use std::net::SocketAddr;
@@ -15,22 +16,49 @@ pub struct Config {
     /// Scheme and host of the payment pages as a browser reaches them. Default: `http://<listen>`.
     #[serde(default)]
     pub public_url: Option<String>,
-    /// The only secret key that is accepted. Default: any key that starts with `DEV`.
+    /// KakaoPay: the only secret key that is accepted. Default: any key that starts with `DEV`.
     #[serde(default)]
     pub secret_key: Option<String>,
-    /// The only merchant code that is accepted.
+    /// KakaoPay: the only merchant code that is accepted.
     #[serde(default = "cid")]
     pub cid: String,
-    /// Life of a payment session from `ready` on, in milliseconds.
+    /// KakaoPay: life of a payment session from `ready` on, in milliseconds.
     #[serde(default = "session_ms")]
     pub session_ms: i64,
-    /// How many payments are kept. `ready` is refused beyond: an audit needs every payment, so
-    /// none is forgotten before a reset.
+    /// How many payments are kept, of all providers together. New ones are refused beyond: an audit needs every
+    /// payment, so none is forgotten before a reset.
     #[serde(default = "payments_max")]
     pub payments_max: usize,
     /// How many connections are served at once; more wait to be accepted.
     #[serde(default = "connections_max")]
     pub connections_max: usize,
+    /// Toss: the only secret key that is accepted. Default: any `test_sk_…`, `test_gsk_…`, `live_sk_…`, `live_gsk_…`.
+    #[serde(default)]
+    pub toss_secret_key: Option<String>,
+    /// Toss: refuse more than 100 requests a minute per endpoint with a test key, as the provider does.
+    #[serde(default)]
+    pub toss_test_limit: bool,
+    /// Toss: where webhooks go. Empty: nowhere.
+    #[serde(default)]
+    pub toss_webhook_url: String,
+    /// Toss: the secret of the signature that only `payout.changed` and `seller.changed` have.
+    #[serde(default = "toss_webhook_secret")]
+    pub toss_webhook_secret: String,
+    /// Stripe: the only secret key that is accepted. Default: any `sk_test_…` or `rk_test_…`.
+    #[serde(default)]
+    pub stripe_secret_key: Option<String>,
+    /// Stripe: where webhooks go. Empty: nowhere.
+    #[serde(default)]
+    pub stripe_webhook_url: String,
+    /// Stripe: the secret of the webhooks' signature.
+    #[serde(default = "stripe_webhook_secret")]
+    pub stripe_webhook_secret: String,
+    /// Let webhooks go to other machines than this one.
+    #[serde(default)]
+    pub webhook_anywhere: bool,
+    /// How many webhooks are on the wire at once. 1 keeps them in order.
+    #[serde(default = "webhook_concurrency")]
+    pub webhook_concurrency: usize,
 }
 
 fn cid() -> String {
@@ -45,8 +73,56 @@ fn payments_max() -> usize {
 fn connections_max() -> usize {
     8_192
 }
+fn toss_webhook_secret() -> String {
+    "toss_simulated_secret".to_owned()
+}
+fn stripe_webhook_secret() -> String {
+    "whsec_simulated".to_owned()
+}
+fn webhook_concurrency() -> usize {
+    16
+}
 
 impl Config {
+    /// The defaults of every field that has one.
+    pub fn local(listen: SocketAddr, admin_listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            admin_listen,
+            public_url: None,
+            secret_key: None,
+            cid: cid(),
+            session_ms: session_ms(),
+            payments_max: payments_max(),
+            connections_max: connections_max(),
+            toss_secret_key: None,
+            toss_test_limit: false,
+            toss_webhook_url: String::new(),
+            toss_webhook_secret: toss_webhook_secret(),
+            stripe_secret_key: None,
+            stripe_webhook_url: String::new(),
+            stripe_webhook_secret: stripe_webhook_secret(),
+            webhook_anywhere: false,
+            webhook_concurrency: webhook_concurrency(),
+        }
+    }
+    /// Whether webhooks may go there.
+    ///
+    /// # Errors
+    /// The rule that the address breaks.
+    pub fn webhook_target(&self, url: &str) -> Result<(), &'static str> {
+        if url.is_empty() {
+            return Ok(());
+        }
+        if web_origin(url).is_none() || url.len() > URL_CHARS_MAX {
+            return Err("an http or https address, or empty for none");
+        }
+        if self.webhook_anywhere || is_loopback(url) {
+            Ok(())
+        } else {
+            Err("an address of this machine; others need `webhook_anywhere = true` in the configuration")
+        }
+    }
     /// Refuses values that the types let through.
     ///
     /// # Errors
@@ -68,9 +144,20 @@ impl Config {
             "payment_simulator.connections_max",
             "between 1 and 100000",
         )?;
+        for (field, url) in [
+            ("payment_simulator.toss_webhook_url", &self.toss_webhook_url),
+            ("payment_simulator.stripe_webhook_url", &self.stripe_webhook_url),
+        ] {
+            self.webhook_target(url).or_else(|rule| require(false, field, rule))?;
+        }
+        require(
+            (1..=256).contains(&self.webhook_concurrency),
+            "payment_simulator.webhook_concurrency",
+            "between 1 and 256",
+        )?;
         if let Some(url) = &self.public_url {
             require(
-                crate::wire::web_origin(url).is_some_and(|origin| origin.len() == url.len()),
+                web_origin(url).is_some_and(|origin| origin.len() == url.len()),
                 "payment_simulator.public_url",
                 "scheme and host without a path, e.g. http://127.0.0.1:8083",
             )?;

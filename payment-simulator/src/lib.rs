@@ -1,17 +1,23 @@
 #![doc = include_str!("../README.md")]
 
-mod api;
+mod accept;
+mod call;
+mod clock;
 mod config;
 mod control;
-mod error;
+mod draw;
 pub mod fault;
+mod idempotency;
+mod kakaopay;
 pub mod metric;
 mod page;
-mod payment;
 mod server;
 mod store;
+mod stripe;
 mod text;
-mod wire;
+mod toss;
+mod web;
+mod webhook;
 
 pub use config::Config;
 pub use metric::HISTOGRAMS;

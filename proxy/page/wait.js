@@ -45,6 +45,8 @@
     try {
       const r = sure ? 0 : await fetch(url + 'pass', { method: 'POST', ...ask });
       if (r.ok) until = sure = (await r.json()).expires_at_ms;
+      // Claimed in another browser: the page there says so.
+      if (r.status === 403) return reload(700);
     } catch {}
     sure && !document.hidden ? reload(700) : later(s.next_poll_ms || 1000);
   };

@@ -5,20 +5,18 @@ use crate::cookie::{self, TICKET_MAX_AGE_S};
 use crate::copy::Lang;
 use crate::decide::Asks;
 use crate::desk::{Asked, Desk};
-use crate::draw_page::draw_page;
-use crate::limits::Limited;
+use crate::draw_api::{draw, draw_check, draw_proof};
+use crate::limits::{Limited, client_address};
 use crate::newcomer::{self, Brings, Refused, onward};
 use crate::reply::Reply;
 use crate::rooms::{Room, View};
+use crate::status_json::{status_json, ticket_json, with_status};
 use crate::visit::Claimed;
-use http::{Method, header};
-use queue::board::{Status, VisitorState};
-use queue::lane::DEMOTED;
+use http::{HeaderMap, Method, header};
+use queue::board::VisitorState;
 use queue::line::Presence;
-use queue::settings::Mode;
-use queue::ticket::Ticket;
-use serde::Serialize;
 use service_kit::problem::{Problem, Slug};
+use std::net::IpAddr;
 
 /// Largest body that a client may send along, in bytes. It is not read.
 pub const BODY_BYTES_MAX: u64 = 1_024;
@@ -39,6 +37,7 @@ enum Endpoint {
     Custom,
     Draw,
     DrawCheck,
+    DrawProof,
 }
 
 impl Endpoint {
@@ -53,13 +52,15 @@ impl Endpoint {
             "custom" => Self::Custom,
             "draw" => Self::Draw,
             "draw/check" => Self::DrawCheck,
+            "draw/proof" => Self::DrawProof,
             _ => return None,
         })
     }
     fn methods(self) -> &'static str {
         match self {
             Self::Tickets | Self::Pass | Self::Leave => "POST",
-            Self::Status | Self::Board | Self::Custom | Self::Draw | Self::DrawCheck => "GET, HEAD",
+            Self::Status | Self::Board | Self::Custom => "GET, HEAD",
+            Self::Draw | Self::DrawCheck | Self::DrawProof => "GET, HEAD",
             Self::Ticket => "DELETE",
         }
     }
@@ -75,34 +76,36 @@ impl Endpoint {
             Self::Custom => "custom",
             Self::Draw => "draw",
             Self::DrawCheck => "draw_check",
+            Self::DrawProof => "draw_proof",
         }
     }
-}
-
-/// The status with what the gate adds.
-#[derive(Serialize)]
-struct StatusBody<'s> {
-    #[serde(flatten)]
-    status: &'s Status,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    notice: Option<&'s str>,
-    /// For who stands in the last lane: why, and what to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    demoted: Option<&'static str>,
-    degraded: bool,
-    enter_path: &'s str,
-}
-
-/// Nobody is put behind without being told.
-fn demoted(status: &Status) -> Option<&'static str> {
-    (status.lane == DEMOTED).then_some(
-        "Very many numbers were taken from your network at once, so this one stands in the last lane. If you are one person: leave, and join again from another network or with a code, or write to the shop with your number.",
-    )
 }
 
 /// Whether a path belongs to the gate itself.
 pub fn is_own(path: &CanonicalPath) -> bool {
     path.path().starts_with(PREFIX) || path.path() == "/_floodgate" || path.path() == "/.well-known/jwks.json"
+}
+
+/// Answers a request for one of the gate's own paths whose head was checked, without a session of Pingora's. Also returns
+/// the route's label.
+pub async fn own(
+    desk: &Desk,
+    (peer, trusted_proxies): (Option<IpAddr>, usize),
+    (method, target, headers): (&Method, &[u8], &HeaderMap),
+) -> (&'static str, Reply) {
+    let path = match CanonicalPath::parse(target) {
+        Ok(path) => path,
+        Err(refusal) => return ("none", Reply::problem(&Problem::new(Slug::BadPath, refusal.to_string()))),
+    };
+    let asked = Asked {
+        method,
+        path: &path,
+        headers,
+        asks: Asks::of(method, headers),
+        client: client_address(peer, headers, trusted_proxies),
+        body_bytes: Asked::body_bytes_of(headers),
+    };
+    answer(desk, &asked).await
 }
 
 /// Answers a request for one of the gate's own paths. Also returns the route's label.
@@ -136,7 +139,8 @@ async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) 
         desk.same_site(asked.headers)?;
     }
     let limited = match endpoint {
-        Endpoint::Status | Endpoint::Board | Endpoint::Custom | Endpoint::Draw | Endpoint::DrawCheck => Limited::Poll,
+        Endpoint::Status | Endpoint::Board | Endpoint::Custom => Limited::Poll,
+        Endpoint::Draw | Endpoint::DrawCheck | Endpoint::DrawProof => Limited::Poll,
         Endpoint::Tickets => Limited::Join,
         Endpoint::Pass | Endpoint::Ticket | Endpoint::Leave => Limited::Claim,
     };
@@ -151,28 +155,8 @@ async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) 
         Endpoint::Custom => desk.pages.custom(&room.settings.load()).ok_or_else(not_found),
         Endpoint::Draw => draw(&room),
         Endpoint::DrawCheck => draw_check(desk, asked, &room),
+        Endpoint::DrawProof => draw_proof(desk, asked, &room),
     }
-}
-
-/// The published draw, as far as it is.
-fn draw(room: &Room) -> Result<Reply, Reply> {
-    if room.settings.load().mode != Mode::Draw {
-        return Err(not_found());
-    }
-    let seen = room.seen.load_full().ok_or_else(store_away)?;
-    let lobby = seen.board.draw.as_ref().ok_or_else(not_found)?;
-    let document = serde_json::to_vec(&lobby.draw).map_err(|e| Reply::problem(&Problem::internal(&e)))?;
-    Ok(Reply::json(200, document).instead(header::CACHE_CONTROL, "public, max-age=1"))
-}
-
-/// The page that recomputes a place; to begin with the visitor's own, if there is a good ticket.
-fn draw_check(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
-    let settings = room.settings.load();
-    if settings.mode != Mode::Draw {
-        return Err(not_found());
-    }
-    let number = desk.ticket(asked, room).ok().flatten().map(|ticket| ticket.number);
-    Ok(draw_page(newcomer::lang(asked), &settings, number))
 }
 
 /// The hot path: one HMAC, one look at the board, one JSON document.
@@ -191,23 +175,6 @@ fn status(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Reply> {
     }
     let body = status_json(room, &view, Lang::of(asked.headers)).ok_or_else(store_away)?;
     Ok(Reply::json(200, body))
-}
-
-/// What a visitor is told, by `/status` and by event streams; `None` when there was never a board.
-pub fn status_json(room: &Room, view: &View, lang: Lang) -> Option<Vec<u8>> {
-    let status = view.status.as_ref()?;
-    let settings = room.settings.load();
-    let notice = settings.notice.as_ref().map(|n| n.text(lang.code()));
-    let mut body = Vec::with_capacity(512);
-    let document = StatusBody {
-        status,
-        notice,
-        demoted: demoted(status),
-        degraded: view.degraded,
-        enter_path: &settings.enter_path,
-    };
-    serde_json::to_writer(&mut body, &document).ok()?;
-    Some(body)
 }
 
 fn board(room: &Room) -> Result<Reply, Reply> {
@@ -229,7 +196,7 @@ async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, R
         return if page {
             Ok(Reply::see_other(&onward(&room.settings.load(), &desk.way_back(asked, room))))
         } else {
-            Ok(ticket_reply(200, desk, room, ticket, &view))
+            ticket_reply(200, room, &desk.visits.token(ticket), &view)
         };
     }
     match may_join(&view) {
@@ -249,22 +216,14 @@ async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, R
     let reply = if page {
         Reply::see_other(&onward(&settings, &desk.way_back(asked, room)))
     } else {
-        ticket_reply(201, desk, room, &joined.ticket, &room.view(Some(&joined.ticket)))
+        ticket_reply(201, room, &joined.token, &room.view(Some(&joined.ticket)))?
     };
     Ok(reply.cookies([cookie::set(&room.cookies.ticket, &joined.token, TICKET_MAX_AGE_S, desk.cookie_secure)]))
 }
 
-fn ticket_reply(status: u16, desk: &Desk, room: &Room, ticket: &Ticket, view: &View) -> Reply {
-    let settings = room.settings.load();
-    let status_body = view.status.as_ref().map(|s| StatusBody {
-        status: s,
-        notice: None,
-        demoted: demoted(s),
-        degraded: view.degraded,
-        enter_path: &settings.enter_path,
-    });
-    let document = serde_json::json!({ "ticket": desk.visits.token(ticket), "status": status_body });
-    Reply::json(status, document.to_string())
+fn ticket_reply(status: u16, room: &Room, token: &str, view: &View) -> Result<Reply, Reply> {
+    let document = ticket_json(room, token, view).map_err(|e| Reply::problem(&Problem::internal(&e)))?;
+    Ok(Reply::json(status, document))
 }
 
 /// Whether a ticket is used up, so that a new one may be taken.
@@ -300,7 +259,14 @@ async fn pass(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, Repl
     desk.hot.by_redis.increment(1);
     let page = asked.asks == Asks::Form;
     let (expires_at_ms, token) = match claimed {
-        Claimed::Pass { pass, token } => (pass.expires_at_ms, token),
+        Claimed::Pass { pass, token } => {
+            if !desk.accepts(asked.headers, room, &pass, room.settings.load().copied_pass) {
+                let here = desk.way_back(asked, room);
+                // The page there says what has happened, and how to go on.
+                return if page { Ok(Reply::see_other(&here)) } else { Err(pass_of_another_browser()) };
+            }
+            (pass.expires_at_ms, token)
+        }
         _ if page => return Ok(Reply::see_other(&onward(&room.settings.load(), &desk.way_back(asked, room)))),
         Claimed::NotYourTurn => {
             let problem = Problem::new(Slug::NotYourTurn, "Ask again when the status says `called`.");
@@ -369,25 +335,19 @@ fn allowed(asked: &Asked<'_>, methods: &str) -> Result<(), Reply> {
     Err(if *asked.method == Method::OPTIONS { Reply::empty() } else { reply }.with(header::ALLOW, methods))
 }
 
-/// Puts the members of the status into a problem document.
-pub fn with_status(mut problem: Problem, view: &View, enter_path: &str) -> Problem {
-    let Some(status) = &view.status else { return problem.with("degraded", true) };
-    let body = StatusBody { status, notice: None, demoted: demoted(status), degraded: view.degraded, enter_path };
-    if let Ok(serde_json::Value::Object(members)) = serde_json::to_value(&body) {
-        for (name, value) in members {
-            if name != "enter_path" || !enter_path.is_empty() {
-                problem.extra.insert(name, value);
-            }
-        }
-    }
-    problem
-}
-
 /// 401 for a missing, forged, altered or foreign ticket: always the same words.
 pub fn ticket_invalid() -> Reply {
     Reply::problem(&Problem::new(
         Slug::TicketInvalid,
         "Take a ticket with POST /_floodgate/rooms/{room}/tickets and send it along.",
+    ))
+}
+
+/// 403: a pass, or the ticket behind it, of another browser.
+pub fn pass_of_another_browser() -> Reply {
+    Reply::problem(&Problem::new(
+        Slug::PassOfAnotherBrowser,
+        "A pass works in the browser that claimed it. Send the request without pass and ticket to take a number of your own.",
     ))
 }
 

@@ -183,7 +183,7 @@ impl Desk {
         let cookie = cookie(headers, &room.cookies.pass).filter(|c| !c.is_empty());
         let found = [(header, true), (cookie, false)].into_iter().find_map(|(token, by_header)| {
             let token = token?;
-            let pass = self.visits.pass(token, room).filter(|p| !room.people.ended.has(p.number))?;
+            let pass = self.visits.pass(token, room)?;
             Some(Presented::Pass { pass, token, by_header })
         });
         match (&found, header.or(cookie)) {
@@ -192,14 +192,17 @@ impl Desk {
             (None, None) => self.hot.pass_missing.increment(1),
         }
         match found {
-            Some(Presented::Pass { pass, .. })
-                if !self.door.browsers.same(pass.browser, headers) && self.is_refused(room, &pass, policy) =>
-            {
+            Some(Presented::Pass { pass, .. }) if !self.accepts(headers, room, &pass, policy) => {
                 Presented::OfAnotherBrowser
             }
             Some(found) => found,
             None => Presented::Nothing,
         }
+    }
+
+    /// Whether this browser may use the pass: the one that claimed it, or any where the room only warns.
+    pub fn accepts(&self, headers: &HeaderMap, room: &Room, pass: &Pass, policy: CopiedPass) -> bool {
+        self.door.browsers.same(pass.browser, headers) || !self.is_refused(room, pass, policy)
     }
 
     /// A pass of another browser: counted each time, logged once.
@@ -210,7 +213,7 @@ impl Desk {
         };
         counter!(COPIED_PASSES, "policy" => policy).increment(1);
         if room.people.copied.first(pass.number) {
-            tracing::warn!(room = %room.id, lease = pass.number, visitor = %pass.visitor, policy, "a pass is used in another browser than its own");
+            tracing::warn!(room = %room.id, lease = pass.number, visitor = %pass.visitor, policy, "a pass is used in (or its ticket claims from) another browser than its own");
         }
         is_refused
     }

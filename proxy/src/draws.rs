@@ -4,7 +4,7 @@
 use crate::rooms::{Room, Rooms};
 use queue::board::Board;
 use queue::draw::{BEACON_FILE_BYTES_MAX, BeaconConfig, BeaconFile, Phase};
-use queue::drawing::{Drawer, Progress};
+use queue::drawing::{Drawer, Entrants, Progress};
 use queue::settings::{Beacon, Mode};
 use service_kit::shutdown::Shutdown;
 use std::collections::HashMap;
@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 
 /// Time between two looks at the boards.
 const LOOK_MS: u64 = 100;
+/// Most bytes of entrants' records that a gate keeps for proofs, of all rooms: eight millions of entrants.
+const RECORDS_BYTES_MAX: usize = 256 << 20;
 
 /// Runs until shutdown.
 pub async fn keep_draws(rooms: Arc<Rooms>, drawer: Arc<Drawer>, beacon: Option<BeaconConfig>, stop: Shutdown) {
@@ -22,6 +24,13 @@ pub async fn keep_draws(rooms: Arc<Rooms>, drawer: Arc<Drawer>, beacon: Option<B
             if running.get(name).is_none_or(JoinHandle::is_finished) {
                 let task = advance(rooms.clone(), room.clone(), drawer.clone(), beacon.clone());
                 running.insert(name.clone(), tokio::spawn(task));
+            }
+        }
+        for (name, room) in rooms.all().iter().filter(|(_, room)| room.proofs.is_due()) {
+            if running.get(name).is_none_or(JoinHandle::is_finished) {
+                let left: usize = rooms.all().values().map(|room| room.proofs.bytes()).sum();
+                let bytes_max = RECORDS_BYTES_MAX.saturating_sub(left);
+                running.insert(name.clone(), tokio::spawn(read_entrants(rooms.clone(), room.clone(), bytes_max)));
             }
         }
         running.retain(|_, task| !task.is_finished());
@@ -60,6 +69,17 @@ async fn advance(rooms: Arc<Rooms>, room: Arc<Room>, drawer: Arc<Drawer>, beacon
         Err(error) => tracing::error!(room = %room.id, %error, "the draw cannot go on; it is tried again"),
     }
     room.wake.notify_one();
+}
+
+/// The list of a finished draw, for proofs: read once per gate and room, when somebody asks.
+async fn read_entrants(rooms: Arc<Rooms>, room: Arc<Room>, bytes_max: usize) {
+    let (Some(store), Some(seen)) = (rooms.store(), room.seen.load_full()) else { return };
+    let Some(lobby) = &seen.board.draw else { return };
+    match Entrants::read(&store.line, &room.id, &lobby.draw, bytes_max).await {
+        Ok(Some(entrants)) => room.proofs.put(entrants),
+        Ok(None) => tracing::warn!(room = %room.id, "this gate has no memory left for the entrants of one more draw"),
+        Err(error) => tracing::warn!(room = %room.id, %error, "the entrants of a draw cannot be read; trying again"),
+    }
 }
 
 /// The signed value for this room, if it is there yet.

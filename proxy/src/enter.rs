@@ -4,7 +4,7 @@
 //! skipped in silence) → claim (a lease that ends by itself; the same ticket gets the same pass again) →
 //! forward. Two tabs may do it at once: both get the same pass.
 
-use crate::api::{store_away, with_status};
+use crate::api::{pass_of_another_browser, store_away};
 use crate::ask_page::{Ask, DROP, clean};
 use crate::bypass::{self, Bypassed};
 use crate::cookie::{self, TICKET_MAX_AGE_S};
@@ -19,6 +19,7 @@ use crate::page::{Offers, Waiting};
 use crate::people_metric as metric;
 use crate::reply::Reply;
 use crate::rooms::{Room, View};
+use crate::status_json::with_status;
 use crate::visit::{Claimed, JoinedNow, Wish};
 use metrics::counter;
 use queue::board::VisitorState;
@@ -171,13 +172,7 @@ fn bypassed(
 /// Somebody presents another browser's pass in a room that refuses that. A browser may let go of it.
 fn of_another_browser(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Entry {
     if asked.asks == Asks::Api {
-        return answer(
-            Reply::problem(&Problem::new(
-                Slug::PassOfAnotherBrowser,
-                "A pass works where it was given. Send the request without it to take a number of your own.",
-            )),
-            "denied",
-        );
+        return answer(pass_of_another_browser(), "denied");
     }
     let here = clean(asked.path);
     if asked.asks == Asks::Navigation && asked.path.parameter(DROP).is_some() {
@@ -298,6 +293,13 @@ async fn claim(desk: &Desk, asked: &Asked<'_>, room: &Room, mut visit: Visit) ->
     let Some(ticket) = &visit.ticket else { return answer(store_away(), "error") };
     let browser = desk.door.browsers.fingerprint(asked.headers);
     match desk.visits.claim(&desk.rooms, room, ticket, browser).await {
+        // A copy of the ticket: the lease runs in another browser.
+        Ok(Claimed::Pass { pass, .. })
+            if !desk.accepts(asked.headers, room, &pass, room.settings.load().copied_pass) =>
+        {
+            desk.hot.by_redis.increment(1);
+            of_another_browser(desk, asked, room)
+        }
         Ok(Claimed::Pass { pass, token }) => {
             desk.hot.by_redis.increment(1);
             visit.cookies.push(desk.pass_cookie(room, &token, pass.expires_at_ms));

@@ -98,11 +98,7 @@ impl Gate {
             self.trusted_proxies,
         );
         ctx.asks = Asks::of(&request.method, &request.headers);
-        head::check(&request.method, &request.headers).map_err(|bad| {
-            let (status, problem) = bad.problem();
-            let reply = Reply::problem_as(status, &problem);
-            if status == 405 { reply.with(header::ALLOW, head::METHODS) } else { reply }
-        })?;
+        head::check(&request.method, &request.headers).map_err(|bad| bad.reply())?;
         let path = CanonicalPath::parse(request.raw_path())
             .map_err(|refusal| Reply::problem(&Problem::new(Slug::BadPath, refusal.to_string())))?;
         let asked = Asked {
@@ -384,32 +380,14 @@ impl ProxyHttp for Gate {
             return;
         }
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
-        if &*ctx.route == "status" && status == 200 {
-            return self.desk.hot.polls_ok.increment(1);
-        }
-        let method = &session.req_header().method;
-        let method = head::METHODS.split(", ").find(|m| *m == method.as_str()).unwrap_or("other");
-        let code_class = match status {
-            100..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            500..600 => "5xx",
-            _ => "none",
-        };
-        let outcome = ctx.outcome.unwrap_or(match status {
-            0 => "client_error",
-            429 => "limited",
-            401 | 403 => "denied",
-            500.. => "error",
-            400..500 => "client_error",
-            _ => "ok",
-        });
-        counter!(metric::REQUESTS, "route" => ctx.route.clone(), "method" => method, "code_class" => code_class, "outcome" => outcome)
-            .increment(1);
-        if !ctx.stream {
-            histogram!(metric::REQUEST_DURATION, "route" => ctx.route.clone(), "outcome" => outcome)
-                .record(ctx.started.elapsed().as_secs_f64());
-        }
+        let started = (!ctx.stream).then_some(ctx.started);
+        metric::finished(
+            &self.desk.hot,
+            ctx.route.clone().into(),
+            &session.req_header().method,
+            status,
+            ctx.outcome,
+            started,
+        );
     }
 }

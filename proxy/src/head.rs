@@ -1,5 +1,6 @@
 //! Pure checks of a request's head, before any rule: method, Host, Upgrade, number and size of headers.
 
+use crate::reply::Reply;
 use http::{HeaderMap, Method, header};
 use service_kit::problem::{Problem, Slug};
 
@@ -44,6 +45,13 @@ impl BadHead {
             Self::Method => (405, Problem::new(Slug::MethodNotAllowed, format!("Use one of {METHODS}."))),
             Self::Bad(why) => (400, Problem::new(Slug::BadRequest, *why)),
         }
+    }
+
+    /// The answer.
+    pub fn reply(&self) -> Reply {
+        let (status, problem) = self.problem();
+        let reply = Reply::problem_as(status, &problem);
+        if status == 405 { reply.with(header::ALLOW, METHODS) } else { reply }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::metric;
 use crate::rooms::{Ends, Room, Rooms, Seen};
 use crate::steering::Steering;
 use metrics::gauge;
-use queue::line::Line;
+use queue::line::{Line, PassInUse};
 use queue::settings::RoomSettings;
 use service_kit::clock::monotonic;
 use service_kit::redis::{Redis, RedisConfig};
@@ -38,7 +38,7 @@ const BEATS_PER_ROUND: usize = 20_000;
 /// What requests leave for the next round, and where it is written down what the round did.
 struct Inbox {
     beats: mpsc::Receiver<(u64, u64)>,
-    readmits: mpsc::Receiver<(u64, i64)>,
+    readmits: mpsc::Receiver<(u64, PassInUse)>,
     journal: Journal,
 }
 
@@ -187,6 +187,7 @@ async fn round(rooms: &Rooms, room: &Room, inbox: &mut Inbox) -> bool {
     queue::metric::record_board(&board);
     let idle = board.crowd() == 0 && board.called == 0;
     inbox.journal.called(&room.id, Calls::between(room.seen.load().as_ref().map(|seen| &seen.board), &board));
+    room.people.ended.learn(&board.ended, board.taken_ms);
     room.seen.store(Some(Arc::new(Seen::new(board))));
     let sent = send_beats(&store.line, &settings, room, &mut inbox.beats).await;
     send_readmits(&store.line, &settings, room, &mut inbox.readmits).await;
@@ -208,8 +209,13 @@ async fn send_beats(line: &Line, settings: &RoomSettings, room: &Room, beats: &m
 }
 
 /// While the store is doubted: tells it which passes are in use.
-async fn send_readmits(line: &Line, settings: &RoomSettings, room: &Room, readmits: &mut mpsc::Receiver<(u64, i64)>) {
-    let passes: Vec<(u64, i64)> = drain(readmits).into_iter().collect();
+async fn send_readmits(
+    line: &Line,
+    settings: &RoomSettings,
+    room: &Room,
+    readmits: &mut mpsc::Receiver<(u64, PassInUse)>,
+) {
+    let passes: Vec<PassInUse> = drain(readmits).into_values().collect();
     if passes.is_empty() {
         return;
     }

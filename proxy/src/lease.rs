@@ -56,10 +56,10 @@ pub async fn carry_on(desk: &Desk, room: &Room, pass: Pass, token: &str, by_head
 /// The upstream says that the visitor is done: the lease ends for good. Returns the cookies that take ticket and pass
 /// away. A store that does not answer is told nothing: the lease then ends by itself, and this gate refuses the pass.
 pub async fn end_session(desk: &Desk, room: &Room, pass: Pass) -> Vec<String> {
-    room.people.ended.first(pass.number);
     // Another request may have carried the lease on: the longest pass that can be about has to be over first.
     let longest_ms = room.now_ms().saturating_add(i64::from(room.settings.load().lease_ms));
     let pass = Pass { expires_at_ms: pass.expires_at_ms.max(longest_ms), ..pass };
+    room.people.ended.learn([(&pass.number, &pass.expires_at_ms)], room.now_ms());
     let result = match tokio::time::timeout(END_TIMEOUT, desk.visits.end(&desk.rooms, room, &pass)).await {
         Ok(Ok(())) => "ended",
         Ok(Err(error)) => {

@@ -1,8 +1,13 @@
 //! All metric names of the gate, their help texts, and the handles that hot paths keep.
 
-use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use crate::head::METHODS;
+use http::Method;
+use metrics::{
+    Counter, Gauge, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use service_kit::metric::buckets;
 use service_kit::telemetry::Histograms;
+use std::time::Instant;
 
 /// Finished requests. Labels `route` (pattern), `method`, `code_class`, `outcome`.
 pub const REQUESTS: &str = "floodgate_gate_requests_total";
@@ -179,6 +184,42 @@ impl Hot {
             ),
             heartbeats_dropped: zero(counter!(HEARTBEATS_DROPPED)),
         }
+    }
+}
+
+/// Counts a finished request. `outcome` where the status does not tell; `started` is `None` where the time tells nothing.
+pub fn finished(
+    hot: &Hot,
+    route: SharedString,
+    method: &Method,
+    status: u16,
+    outcome: Option<&'static str>,
+    started: Option<Instant>,
+) {
+    if &*route == "status" && status == 200 {
+        return hot.polls_ok.increment(1);
+    }
+    let method = METHODS.split(", ").find(|m| *m == method.as_str()).unwrap_or("other");
+    let code_class = match status {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        _ => "none",
+    };
+    let outcome = outcome.unwrap_or(match status {
+        0 => "client_error",
+        429 => "limited",
+        401 | 403 => "denied",
+        500.. => "error",
+        400..500 => "client_error",
+        _ => "ok",
+    });
+    counter!(REQUESTS, "route" => route.clone(), "method" => method, "code_class" => code_class, "outcome" => outcome)
+        .increment(1);
+    if let Some(started) = started {
+        histogram!(REQUEST_DURATION, "route" => route, "outcome" => outcome).record(started.elapsed().as_secs_f64());
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Instant;
 
 /// How long a room counts as under attack after the last second with too many joins.
 const ATTACK_S: u64 = 10;
+/// Most numbers in [`Ended`]: every lease of the largest room inside, for as long as its pass would last.
+const ENDED_MAX: usize = 1_000_000;
 /// Most numbers per generation of [`Renewals`].
 const GENERATION_MAX: usize = 20_000;
 
@@ -24,8 +26,8 @@ pub struct People {
     joins: Meter,
     /// Passes that were seen in another browser.
     pub copied: Once,
-    /// Numbers whose lease ended here; the board of every gate has them a moment later.
-    pub ended: Once,
+    /// Numbers whose lease ended for good, by this gate or by what the boards said.
+    pub ended: Ended,
     /// When leases were carried on.
     pub renewals: Renewals,
     started: Instant,
@@ -43,7 +45,7 @@ impl Default for People {
             compiled: ArcSwapOption::empty(),
             joins: Meter::default(),
             copied: Once::default(),
-            ended: Once::default(),
+            ended: Ended::default(),
             renewals: Renewals::default(),
             started: monotonic(),
         }
@@ -94,6 +96,43 @@ impl Meter {
     }
 }
 
+/// Number → when its pass would be over anyway, of leases that ended before their pass. A pass is checked against it by
+/// one look-up; after that moment the pass itself says no.
+#[derive(Debug, Default)]
+pub struct Ended {
+    until_ms: RwLock<HashMap<u64, i64>>,
+}
+
+impl Ended {
+    /// Whether the lease of this number has ended for good.
+    pub fn has(&self, number: u64) -> bool {
+        // A panic elsewhere cannot leave a map half changed in a way that matters.
+        self.until_ms.read().unwrap_or_else(PoisonError::into_inner).contains_key(&number)
+    }
+
+    /// Takes in what a board or an end says. A board says mostly what is known: then nothing is locked for writing.
+    pub fn learn<'e>(&self, ended: impl IntoIterator<Item = (&'e u64, &'e i64)>, now_ms: i64) {
+        let new: Vec<(u64, i64)> = {
+            let known = self.until_ms.read().unwrap_or_else(PoisonError::into_inner);
+            let is_new = |number: &u64, until_ms: &i64| known.get(number).is_none_or(|had| had < until_ms);
+            ended.into_iter().filter(|(n, u)| is_new(n, u)).map(|(n, u)| (*n, *u)).collect()
+        };
+        if new.is_empty() {
+            return;
+        }
+        let mut known = self.until_ms.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() + new.len() > ENDED_MAX {
+            known.retain(|_, until_ms| *until_ms > now_ms);
+        }
+        for (number, until_ms) in new {
+            // When full, those of the board come again with the next one.
+            if known.len() < ENDED_MAX || known.contains_key(&number) {
+                known.insert(number, until_ms);
+            }
+        }
+    }
+}
+
 /// Number → when its lease may be carried on again.
 #[derive(Debug, Default)]
 pub struct Renewals {
@@ -133,6 +172,21 @@ mod tests {
         for second in 16..100 {
             assert!(!meter.count(second, 3), "one a second is no attack");
         }
+    }
+
+    #[test]
+    fn an_ended_lease_stays_ended_when_boards_say_no_more_of_it() {
+        let ended = Ended::default();
+        ended.learn(&HashMap::from([(1, 500), (2, 900)]), 0);
+        ended.learn(&HashMap::from([(2, 900), (3, 700)]), 100);
+        assert!(ended.has(1) && ended.has(2) && ended.has(3) && !ended.has(4));
+        for block in 0..12_u64 {
+            let board: HashMap<u64, i64> =
+                (0..100_000).map(|i| (10 + block * 100_000 + i, 1_000 + block as i64)).collect();
+            ended.learn(&board, 800 + block as i64);
+        }
+        let known = ended.until_ms.read().unwrap();
+        assert!(known.len() <= ENDED_MAX && !known.contains_key(&1) && known.contains_key(&2), "{}", known.len());
     }
 
     #[test]

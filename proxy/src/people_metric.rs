@@ -14,7 +14,7 @@ pub const PROOFS: &str = "floodgate_gate_proofs_total";
 pub const DEMOTED: &str = "floodgate_gate_demoted_joins_total";
 /// People who took a new number by reloading, where the room says so.
 pub const REQUEUED: &str = "floodgate_gate_requeues_total";
-/// Requests with a pass of another browser. Label `policy`: `warn`, `refuse`.
+/// Requests with a pass, and claims with a ticket, of another browser. Label `policy`: `warn`, `refuse`.
 pub const COPIED_PASSES: &str = "floodgate_gate_copied_passes_total";
 /// Leases carried on by activity. Label `result`: `renewed`, `kept` (cannot be longer), `failed`.
 pub const RENEWALS: &str = "floodgate_gate_lease_renewals_total";
@@ -29,7 +29,7 @@ pub fn describe() {
     describe_counter!(PROOFS, "Newcomers in rooms that ask for a proof");
     describe_counter!(DEMOTED, "Newcomers in the last lane: too many from one address");
     describe_counter!(REQUEUED, "New numbers by reloading, where the room says so");
-    describe_counter!(COPIED_PASSES, "Requests with a pass of another browser");
+    describe_counter!(COPIED_PASSES, "Requests with a pass, and claims with a ticket, of another browser");
     describe_counter!(RENEWALS, "Leases carried on by activity");
     describe_counter!(SESSIONS_ENDED, "Sessions that an upstream ended");
     for (name, key, values) in [

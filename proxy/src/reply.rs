@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use service_kit::problem::Problem;
@@ -79,6 +79,31 @@ impl Reply {
     /// The first value of a header.
     pub fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.to_str().ok())
+    }
+
+    /// Writes the whole answer for a connection that stays open, as HTTP/1.1.
+    pub fn write(&self, wire: &mut Vec<u8>, date: &HeaderValue) {
+        let reason = StatusCode::from_u16(self.status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
+        let line = |wire: &mut Vec<u8>, name: &str, value: &[u8]| {
+            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                wire.extend_from_slice(part);
+            }
+        };
+        wire.extend_from_slice(b"HTTP/1.1 ");
+        wire.extend_from_slice(HeaderValue::from(self.status).as_bytes());
+        wire.push(b' ');
+        wire.extend_from_slice(reason.as_bytes());
+        wire.extend_from_slice(b"\r\n");
+        for (name, value) in &self.headers {
+            line(wire, name.as_str(), value.as_bytes());
+        }
+        if self.status != 204 {
+            line(wire, "content-length", HeaderValue::from(self.body.len()).as_bytes());
+        }
+        line(wire, "date", date.as_bytes());
+        line(wire, "connection", b"keep-alive");
+        wire.extend_from_slice(b"\r\n");
+        wire.extend_from_slice(&self.body);
     }
 
     /// Sends it. `content-length` is always there, so the connection can be used again.

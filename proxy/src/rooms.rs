@@ -2,6 +2,7 @@
 //! Requests only read here (one pointer each); [`crate::keeper`] writes.
 
 use crate::cookie::Names;
+use crate::draw_api::Proofs;
 use crate::health::Health;
 use crate::joiner::{JOINS_MAX, Wanted};
 use crate::people::People;
@@ -9,7 +10,7 @@ use crate::presence::Presences;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use queue::board::{Board, Status};
-use queue::line::{JoinRequest, Joined, Line, Presence};
+use queue::line::{JoinRequest, Joined, Line, PassInUse, Presence};
 use queue::pass::Pass;
 use queue::settings::RoomSettings;
 use queue::ticket::Ticket;
@@ -86,11 +87,13 @@ pub struct Room {
     pub people: People,
     /// How the upstream does.
     pub health: Health,
+    /// Who was in the draw, for proofs.
+    pub proofs: Proofs,
     /// Wakes the keeper of an idle room.
     pub wake: Notify,
     beats: mpsc::Sender<(u64, u64)>,
     joins: mpsc::Sender<Wanted>,
-    readmits: mpsc::Sender<(u64, i64)>,
+    readmits: mpsc::Sender<(u64, PassInUse)>,
 }
 
 /// The ends of a room's buffers that its keepers empty.
@@ -100,8 +103,8 @@ pub struct Ends {
     pub beats: mpsc::Receiver<(u64, u64)>,
     /// Joins.
     pub joins: mpsc::Receiver<Wanted>,
-    /// Passes seen while the store was doubted, number and end in ms.
-    pub readmits: mpsc::Receiver<(u64, i64)>,
+    /// Passes seen while the store was doubted, by number.
+    pub readmits: mpsc::Receiver<(u64, PassInUse)>,
 }
 
 impl Room {
@@ -118,6 +121,7 @@ impl Room {
             presences: Presences::default(),
             people: People::default(),
             health: Health::default(),
+            proofs: Proofs::default(),
             wake: Notify::new(),
             beats,
             joins,
@@ -144,16 +148,17 @@ impl Room {
             .map_err(|_| StoreError::Unknown("too many people join at once".to_owned()))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the room is gone".to_owned())))
     }
-    /// Notes that a pass is in use, if the store may have forgotten it. False when the board says that it has ended.
+    /// Notes that a pass is in use, if the store may have forgotten it. False when its lease has ended.
     pub fn in_use(&self, pass: &Pass) -> bool {
-        let seen = self.seen.load();
-        let Some(seen) = seen.as_ref() else { return true };
-        if seen.board.ended(pass.number) {
+        if self.people.ended.has(pass.number) {
             return false;
         }
+        let seen = self.seen.load();
+        let Some(seen) = seen.as_ref() else { return true };
         if seen.board.losses.lost_ms > 0 && seen.now_ms() < seen.board.losses.hold_until_ms {
             // A full buffer costs one sign of life; the next request gives another.
-            let _ = self.readmits.try_send((pass.number, pass.expires_at_ms));
+            let Pass { number, expires_at_ms, browser, .. } = *pass;
+            let _ = self.readmits.try_send((number, PassInUse { number, expires_at_ms, browser }));
         }
         true
     }

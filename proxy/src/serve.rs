@@ -7,6 +7,7 @@ use crate::assertion::Assertions;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::draws::keep_draws;
+use crate::front::Front;
 use crate::gate::Gate;
 use crate::journal::Journal;
 use crate::keeper::keep_rooms;
@@ -25,11 +26,11 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
-use pingora::apps::HttpServerOptions;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::proxy::ProxyServiceBuilder;
+use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora::services::listening::Service;
 use queue::drawing::Drawer;
 use rustix::process::{Resource, getrlimit};
 use service_kit::admin::{self, Ready};
@@ -47,8 +48,6 @@ use tokio::signal::unix::{SignalKind, signal};
 const GRACE_S: u64 = 1;
 /// Longest time for the runtimes to end afterwards, in seconds.
 const RUNTIMES_S: u64 = 3;
-/// Requests per client connection, so that no connection lives for ever.
-const REQUESTS_PER_CONNECTION: u32 = 10_000;
 /// Time for requests to the admin port that are in flight at the end, in milliseconds.
 const ADMIN_DRAIN_MS: u64 = 500;
 /// Threads that talk to Redis and serve the admin port.
@@ -159,11 +158,9 @@ fn serve(gate: Gate, cfg: &Config, end: End) {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut options = HttpServerOptions::default();
-    options.h2c = false;
-    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
-    let mut service =
-        ProxyServiceBuilder::new(&server.configuration, gate).name("gate").server_options(options).build();
+    let (desk, trusted_proxies) = (gate.desk.clone(), gate.trusted_proxies);
+    let proxy = Arc::new(http_proxy(&server.configuration, gate));
+    let mut service = Service::new("gate".to_owned(), Front { proxy, desk, trusted_proxies });
     // No read buffer (64 KiB per connection by default): heads and bodies are read into buffers of their own anyway.
     service.add_listener(ListenerConfig::tcp(cfg.listen.to_string()).l4_buffer(L4BufferSettings::default().read(0)));
     server.add_service(service);

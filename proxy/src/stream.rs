@@ -7,12 +7,13 @@
 //! (its futures, buffers, head, filters) for as long as the request lasts, several times what a stream that is idle may
 //! cost; the answer is close-delimited, so nothing of it is needed after the head. `make test` measures the memory.
 
-use crate::api::{not_found, status_json, store_away};
+use crate::api::{not_found, store_away};
 use crate::canonical::CanonicalPath;
 use crate::copy::Lang;
 use crate::desk::{Asked, Desk};
 use crate::limits::Limited;
 use crate::reply::Reply;
+use crate::status_json::status_json;
 use crate::streams::{Refused, Seat};
 use http::{Method, header};
 use pingora::http::ResponseHeader;

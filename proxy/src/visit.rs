@@ -7,6 +7,7 @@ use crate::journal::Journal;
 use crate::rooms::{Room, Rooms};
 use queue::line::{Claim, CodeUse, JoinRequest, Presence, REFUSED_FULL, REFUSED_USED};
 use queue::pass::{Pass, PassSigner};
+use queue::settings::Mode;
 use queue::state::RoomState;
 use queue::ticket::{Ticket, TicketSigner};
 use service_kit::ids::VisitorId;
@@ -111,7 +112,7 @@ impl Visits {
     pub fn token(&self, ticket: &Ticket) -> String {
         self.tickets.issue(ticket)
     }
-    /// The pass behind a token of this room that is not over and was not ended.
+    /// The pass behind a token of this room that is not over and whose lease was not ended.
     pub fn pass(&self, token: &str, room: &Room) -> Option<Pass> {
         self.passes.verify(token, &room.id, room.now_ms()).ok().filter(|pass| room.in_use(pass))
     }
@@ -122,9 +123,11 @@ impl Visits {
     /// [`JoinRefused::Away`]: it may have happened; the same key finds the same number.
     pub async fn join(&self, room: &Room, wish: Wish) -> Result<JoinedNow, JoinRefused> {
         let visitor = VisitorId::new();
-        let leaf = Some(queue::draw::entrant(&room.id, &visitor, None));
+        let is_draw = room.settings.load().mode == Mode::Draw;
+        let leaf = is_draw.then(|| queue::draw::entrant(&room.id, &visitor, None));
         let request = JoinRequest { visitor, key: wish.key, lane: wish.lane, code: wish.code, leaf };
         let joined = room.join(request).await?;
+        service_kit::failpoint!("J2.before");
         let mut ticket = Ticket {
             room: room.id.clone(),
             number: joined.number,
@@ -147,7 +150,8 @@ impl Visits {
         Ok(JoinedNow { ticket, token, called, is_new: joined.created })
     }
 
-    /// Claims the pass, for a browser with this fingerprint (0 = unknown).
+    /// Claims the pass, for a browser with this fingerprint (0 = unknown). A pass that was claimed before keeps the
+    /// browser of the first claim: the caller must check it (see [`crate::desk::Desk::accepts`]).
     ///
     /// # Errors
     /// [`StoreAway`]: asking again gives the same answer.
@@ -158,20 +162,22 @@ impl Visits {
         let seen = room.seen.load_full().ok_or_else(|| StoreAway("the room has not been seen yet".into()))?;
         let place = seen.board.place_of(ticket).unwrap_or(ticket.place);
         let held = seen.board.state(seen.now_ms()) == RoomState::Hold;
-        let claim = store.line.claim(&settings, ticket.number, place, held).await?;
+        let claim = store.line.claim(&settings, ticket.number, place, browser, held).await?;
         room.wake.notify_one();
         let (claimed, presence) = match claim {
-            Claim::Inside { lease_until_ms } => {
+            Claim::Inside { lease_until_ms, browser: first } => {
                 self.journal.claimed(&room.id, ticket.number, lease_until_ms);
                 if room.presences.get(ticket.number) != Some(Presence::Inside) {
                     queue::metric::record_turn(&seen.board, ticket);
                 }
+                let browser = if first == 0 { browser } else { first };
                 (self.pass_for(room, ticket.number, &ticket.visitor, browser, lease_until_ms)?, Presence::Inside)
             }
             Claim::NotYourTurn => (Claimed::NotYourTurn, Presence::Waiting),
             Claim::Missed => (Claimed::Missed, Presence::Missed),
             Claim::Left => (Claimed::Left, Presence::Left),
         };
+        service_kit::failpoint!("A2.after");
         room.presences.put_all([(ticket.number, presence)]);
         Ok(claimed)
     }

@@ -359,6 +359,64 @@ async fn a_copied_pass_is_noticed_or_refused() {
     }
 }
 
+/// How often a copied pass or ticket was noticed in this test program.
+fn noticed(policy: &str) -> f64 {
+    let name = format!("floodgate_gate_copied_passes_total{{policy=\"{policy}\"}}");
+    let rendered = common::metrics().render();
+    rendered.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok()).unwrap_or(0.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_ticket_claims_nothing_twice() {
+    for (policy, status) in [("warn", 200), ("refuse", 403)] {
+        let world = World::start(with(json!({ "copied_pass": policy }))).await;
+        let joined = send(tickets(&world).header(USER_AGENT, "Firefox/150")).await;
+        let ticket = cookie_of(&joined, "fg_t_").unwrap();
+        let claim =
+            |agent: &str| client().post(world.room_url("pass")).header(COOKIE, &ticket).header(USER_AGENT, agent);
+        let before = noticed(policy);
+        let first = loop {
+            let (status, body) = json_of(claim("Firefox/150")).await;
+            if status == 200 {
+                break body;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        // The reply was lost: the owner asks again, as often as it takes, also after the copy has.
+        for _ in 0..2 {
+            let (again, body) = json_of(claim("Firefox/150")).await;
+            assert_eq!((again, &body["expires_at_ms"]), (200, &first["expires_at_ms"]));
+            let (copied, body) = json_of(claim("Chrome/156")).await;
+            assert_eq!(copied, status, "{policy}: {body}");
+            if policy == "refuse" {
+                assert_eq!(body["type"], "/problems/pass-of-another-browser");
+            } else {
+                // Noticed wherever it goes: the pass stays that of the browser which claimed.
+                let signer = PassSigner::new(&world.ring());
+                let brw = |body: &Value| {
+                    signer.verify(body["pass"].as_str().unwrap(), &world.room, now_ms()).unwrap().browser
+                };
+                assert_eq!(brw(&body), brw(&first));
+            }
+        }
+        assert!(noticed(policy) >= before + 2.0, "{policy}");
+        if policy == "warn" {
+            continue;
+        }
+        // A browser with the copy is told, by page and by form, and let go of it; nothing reaches the origin.
+        let browser = |query: &str| visit(&world, query).header(USER_AGENT, "Chrome/156").header(COOKIE, &ticket);
+        let page = send(browser("?a=1")).await;
+        assert_eq!((page.status().as_u16(), page.headers().get(SET_COOKIE).is_none()), (403, true));
+        assert!(page.text().await.unwrap().contains("belongs to another browser"));
+        let form = send(claim("Chrome/156").header(ACCEPT, HTML)).await;
+        assert_eq!((form.status().as_u16(), cookie_of(&form, "fg_p_")), (303, None));
+        let dropped = send(browser("?a=1&fg_drop=1")).await;
+        assert_eq!(location(&dropped), format!("{}?a=1", world.buy()));
+        assert!(cookie_of(&dropped, "fg_t_").is_some_and(|c| c.ends_with('=')), "the copy is taken away");
+        assert!(world.log().await.is_empty());
+    }
+}
+
 /// Joins and claims; the number and the pass.
 async fn inside(world: &World) -> (u64, Pass) {
     let (_, body) = json_of(tickets(world)).await;

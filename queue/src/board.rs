@@ -11,7 +11,7 @@ use crate::lane::LANE_SLOTS;
 use crate::settings::{AfterStoreLoss, RoomSettings};
 use crate::state::{Losses, RoomState, Stock, room_state};
 use crate::ticket::Ticket;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One snapshot of a room.
@@ -61,8 +61,8 @@ pub struct Board {
     pub ladder: Ladder,
     /// Number → claim deadline in ms, sorted by number; at most 20,000.
     pub called_until: Vec<(u64, i64)>,
-    /// Numbers whose lease ended before their pass; at most 20,000.
-    pub ended: HashSet<u64>,
+    /// Number → end of the pass in ms, of leases that ended before their pass; the 20,000 that would last longest.
+    pub ended: HashMap<u64, i64>,
 }
 
 /// A draw as the store keeps it.
@@ -118,7 +118,7 @@ impl Board {
 
     /// Whether the lease of `number` has ended for good: its pass opens nothing any more.
     pub fn ended(&self, number: u64) -> bool {
-        self.ended.contains(&number)
+        self.ended.contains_key(&number)
     }
 
     /// Everybody who waits, with or without a place.

@@ -9,7 +9,7 @@ use crate::draw::{self, BeaconFile, Digest, Draw, Permutation, Phase, TreeBuilde
 use crate::keys::RoomKeys;
 use crate::line::Line;
 use crate::settings::{Beacon, Mode, RoomSettings};
-use service_kit::ids::VisitorId;
+use service_kit::ids::{RoomId, VisitorId};
 use service_kit::keys::KeyRing;
 use service_kit::redis::{Reply, Script, StoreError};
 use service_kit::script;
@@ -99,8 +99,8 @@ impl Drawer {
             return Ok(if done { Progress::Done } else { Progress::Elsewhere });
         }
         if drawn.phase == Phase::Committed {
-            let entrants = entrants(line, settings, count).await?;
-            drawn = note(line, settings, "committed", &drawn.close(now_ms, &entrants)).await?;
+            let entrants = entrants(line, &settings.room, count).await?;
+            drawn = note(line, settings, "committed", &drawn.close(now_ms, &entrants.tree)).await?;
         }
         if drawn.phase == Phase::Closed {
             if settings.beacon == Beacon::File && beacon.is_none() {
@@ -211,10 +211,51 @@ async fn note(line: &Line, settings: &RoomSettings, expected: &str, draw: &Draw)
     parse(&reply.text()?)
 }
 
-/// The tree over everybody of the lobby, those who left included.
-async fn entrants(line: &Line, settings: &RoomSettings, count: u32) -> Result<draw::Tree, StoreError> {
-    let key = RoomKeys::new(&settings.room).entrants();
+/// Everybody of the lobby of a draw, those who left included, with the tree over their records.
+#[derive(Debug)]
+pub struct Entrants {
+    tree: draw::Tree,
+    records: Vec<u8>,
+}
+
+impl Entrants {
+    /// Reads those of a draw whose list is closed. `None` when they take more than `bytes_max`.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; [`StoreError::Shape`] when the store's list is not the one that was published.
+    pub async fn read(line: &Line, room: &RoomId, drawn: &Draw, bytes_max: usize) -> Result<Option<Self>, StoreError> {
+        let (Some(count), Some(root)) = (drawn.count, drawn.root) else {
+            return Err(StoreError::Shape("a draw whose list is closed was expected"));
+        };
+        if usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(draw::LEAF_BYTES) > bytes_max {
+            return Ok(None);
+        }
+        let found = entrants(line, room, count).await?;
+        if found.tree.root() == root {
+            Ok(Some(found))
+        } else {
+            Err(StoreError::Shape("the list of entrants is not the one that was published"))
+        }
+    }
+
+    /// That the record of `number` is in the list; `None` when nobody of the lobby had it.
+    pub fn proof(&self, number: u32) -> Option<draw::Proof> {
+        let chunk = self.tree.chunk_of(number)?;
+        // Records at the end that nobody wrote are empty.
+        let end = chunk.end.min(self.records.len());
+        self.tree.proof(number, self.records.get(chunk.start.min(end)..end)?)
+    }
+
+    /// How much memory the records take.
+    pub fn bytes(&self) -> usize {
+        self.records.len()
+    }
+}
+
+async fn entrants(line: &Line, room: &RoomId, count: u32) -> Result<Entrants, StoreError> {
+    let key = RoomKeys::new(room).entrants();
     let mut builder = TreeBuilder::default();
+    let mut records = Vec::new();
     let length = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(64);
     let mut from = 0;
     while from < length {
@@ -224,12 +265,15 @@ async fn entrants(line: &Line, settings: &RoomSettings, count: u32) -> Result<dr
             break;
         }
         for leaf in text.as_bytes().chunks(64) {
-            builder.push(&record(leaf)?);
+            let record = record(leaf)?;
+            builder.push(&record);
+            records.extend(record);
         }
         from = to;
     }
     builder.pad_to(count);
-    builder.finish().map_err(|_| StoreError::Shape("leaves of 64 digits were expected"))
+    let tree = builder.finish().map_err(|_| StoreError::Shape("leaves of 64 digits were expected"))?;
+    Ok(Entrants { tree, records })
 }
 
 /// One leaf; who came without one (the store was lost) has an empty record.

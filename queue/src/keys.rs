@@ -59,7 +59,7 @@ impl RoomKeys {
         inside;
         /// ZSET number → end of the lease in ms: claimed, has a hold.
         buying;
-        /// HASH number → when it was claimed, in ms, of those inside or buying.
+        /// HASH number → `ms:browser`: when it was claimed and by which browser (16 hex digits), of those inside or buying.
         entered;
         /// ZSET number → end of the pass in ms, of leases that ended before their pass.
         ended;
@@ -93,6 +93,15 @@ impl RoomKeys {
         mailed;
     }
 }
+
+/// Keys of a room in the order in which a script names them: `room_keys!(&room => line called)`.
+macro_rules! room_keys {
+    ($room:expr => $($name:ident)+) => {{
+        let keys = $crate::keys::RoomKeys::new($room);
+        [$(keys.$name()),+]
+    }};
+}
+pub(crate) use room_keys;
 
 #[cfg(test)]
 mod tests {

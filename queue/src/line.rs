@@ -7,7 +7,7 @@
 use crate::admission::{Health, LimitReason, decide};
 use crate::board::Board;
 use crate::draw::Digest;
-use crate::keys::RoomKeys;
+use crate::keys::room_keys;
 use crate::lane;
 use crate::memory::Memory;
 use crate::metric;
@@ -217,6 +217,8 @@ pub enum Claim {
     Inside {
         /// End of the lease, by the store's clock.
         lease_until_ms: i64,
+        /// The browser that claimed first, as a hash; 0 = unknown. A repeat from another one is a copied ticket.
+        browser: u64,
     },
     /// Still in line.
     NotYourTurn,
@@ -224,6 +226,17 @@ pub enum Claim {
     Missed,
     /// Left by themselves.
     Left,
+}
+
+/// A pass that somebody has just shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassInUse {
+    /// The number that it was given for.
+    pub number: u64,
+    /// When it ends.
+    pub expires_at_ms: i64,
+    /// The browser that claimed it, as a hash; 0 = unknown.
+    pub browser: u64,
 }
 
 /// Where a ticket stands, as of a heartbeat.
@@ -321,7 +334,6 @@ impl Line {
         let open = !settings.paused && now_ms >= settings.starts_at_ms;
         let draw = settings.mode == Mode::Draw;
         let memory = self.memory.of(&settings.room);
-        let keys = RoomKeys::new(&settings.room);
         let mut args = vec![
             self.clock_ms.to_string(),
             WAITING_MAX.to_string(),
@@ -348,18 +360,9 @@ impl Line {
                 person.leaf.filter(|_| draw).map(|leaf| leaf.to_string()).unwrap_or_default(),
             ]);
         }
-        let keys = [
-            keys.room(),
-            keys.line(),
-            keys.lobby(),
-            keys.seen(),
-            keys.called(),
-            keys.joins(),
-            keys.codes(),
-            keys.entrants(),
-            keys.stock(),
-        ];
-        let reply = self.redis.run(&JOIN, &keys, &args).await?;
+        let keys = room_keys!(&settings.room => room line lobby seen called joins codes entrants stock);
+        let reply =
+            service_kit::failpoint::around("J1.before", "J1.after", self.redis.run(&JOIN, &keys, &args)).await?;
         let mut answers = Vec::with_capacity(people.len());
         for answer in reply.list()? {
             answers.push(match reply::joined(answer)? {
@@ -419,17 +422,7 @@ impl Line {
     /// As [`Line::tick`].
     pub async fn tick_knowing(&self, settings: &RoomSettings, health: Health) -> Result<Tick, StoreError> {
         let started = service_kit::clock::monotonic();
-        let keys = RoomKeys::new(&settings.room);
-        let seen = [
-            keys.room(),
-            keys.line(),
-            keys.lobby(),
-            keys.silent(),
-            keys.called(),
-            keys.inside(),
-            keys.buying(),
-            keys.stock(),
-        ];
+        let seen = room_keys!(&settings.room => room line lobby silent called inside buying stock);
         let memory = self.memory.of(&settings.room);
         // Before the snapshot is taken: what is learnt while it is on its way must not count against it.
         let (next, trusted_ms) = (memory.next(), memory.trusted_ms());
@@ -461,20 +454,8 @@ impl Line {
         }
         let decision = decide(settings, &snapshot, health);
         tick.reason = decision.reason;
-        let touched = [
-            keys.room(),
-            keys.line(),
-            keys.seen(),
-            keys.silent(),
-            keys.called(),
-            keys.inside(),
-            keys.buying(),
-            keys.missed(),
-            keys.returned(),
-            keys.left(),
-            keys.entered(),
-            keys.ended(),
-        ];
+        let touched =
+            room_keys!(&settings.room => room line seen silent called inside buying missed returned left entered ended);
         let (mut version, mut directs) = (snapshot.version + i64::from(is_new), snapshot.directs);
         let mut todo = decision.calls.saturating_add(decision.spare);
         for _ in 0..RUNS_MAX {
@@ -495,7 +476,8 @@ impl Line {
                 decision.throttle.changed_ms.max(0).to_string(),
                 decision.throttle.bad_ms.max(0).to_string(),
             ];
-            let Some(run) = reply::called(&self.redis.run(&CALL, &touched, &args).await?)? else {
+            let call = service_kit::failpoint::around("A1.before", "A1.after", self.redis.run(&CALL, &touched, &args));
+            let Some(run) = reply::called(&call.await?)? else {
                 tick.raced = true;
                 break;
             };
@@ -520,7 +502,6 @@ impl Line {
         run_id: &str,
         found: &[Doubt],
     ) -> Result<bool, StoreError> {
-        let keys = RoomKeys::new(&settings.room);
         let by_ms = found.iter().find_map(|d| if let Doubt::Clock { by_ms } = d { Some(*by_ms) } else { None });
         let memory = self.memory.of(&settings.room);
         let why = found.first().map_or("new", |d| d.label());
@@ -536,7 +517,7 @@ impl Line {
             VisitorId::new().to_string(),
             why.to_owned(),
         ];
-        let written = self.redis.run(&HOLD, &[keys.room(), keys.called()], &args).await?.int()? == 1;
+        let written = self.redis.run(&HOLD, &room_keys!(&settings.room => room called), &args).await?.int()? == 1;
         if written && !found.is_empty() {
             tracing::warn!(room = %settings.room, why, "the store is doubted; nobody is called until tickets have been collected");
             metric::doubted(&settings.room, why);
@@ -549,18 +530,7 @@ impl Line {
     /// # Errors
     /// See [`StoreError`].
     pub async fn board(&self, settings: Arc<RoomSettings>) -> Result<Board, StoreError> {
-        let keys = RoomKeys::new(&settings.room);
-        let keys = [
-            keys.room(),
-            keys.line(),
-            keys.lobby(),
-            keys.silent(),
-            keys.called(),
-            keys.inside(),
-            keys.buying(),
-            keys.ended(),
-            keys.stock(),
-        ];
+        let keys = room_keys!(&settings.room => room line lobby silent called inside buying ended stock);
         let args = [self.clock_ms.to_string(), BOARD_CALLED_MAX.to_string(), BOARD_RUNGS_MAX.to_string()];
         let reply = self.redis.run(&BOARD, &keys, &args).await?;
         let board = reply::board(&reply, settings)?;
@@ -568,7 +538,8 @@ impl Line {
         Ok(board)
     }
 
-    /// Turns a call into a lease. Repeating it gives the same lease. `held` = the room is on hold: nobody gets in.
+    /// Turns a call into a lease, for a browser with this fingerprint (0 = unknown). Repeating it gives the same lease,
+    /// and the browser that was first. `held` = the room is on hold: nobody gets in.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -577,23 +548,11 @@ impl Line {
         settings: &RoomSettings,
         number: u64,
         place: u64,
+        browser: u64,
         held: bool,
     ) -> Result<Claim, StoreError> {
         check_number(number)?;
-        let keys = RoomKeys::new(&settings.room);
-        let keys = [
-            keys.room(),
-            keys.line(),
-            keys.lobby(),
-            keys.silent(),
-            keys.called(),
-            keys.inside(),
-            keys.buying(),
-            keys.missed(),
-            keys.left(),
-            keys.entered(),
-            keys.ended(),
-        ];
+        let keys = room_keys!(&settings.room => room line lobby silent called inside buying missed left entered ended);
         let args = [
             self.clock_ms.to_string(),
             settings.lease_ms.to_string(),
@@ -602,8 +561,10 @@ impl Line {
             u8::from(held).to_string(),
             number.to_string(),
             place.min(PLACE_MAX).to_string(),
+            hex(browser),
         ];
-        let (claim, fresh) = reply::claim(&self.redis.run(&CLAIM, &keys, &args).await?)?;
+        let claim = service_kit::failpoint::around("A3.before", "A3.after", self.redis.run(&CLAIM, &keys, &args));
+        let (claim, fresh) = reply::claim(&claim.await?)?;
         if fresh {
             metric::left(&settings.room, "admitted", 1);
         }
@@ -617,8 +578,7 @@ impl Line {
     /// See [`StoreError`].
     pub async fn renew(&self, settings: &RoomSettings, number: u64) -> Result<Option<i64>, StoreError> {
         check_number(number)?;
-        let keys = RoomKeys::new(&settings.room);
-        let keys = [keys.room(), keys.inside(), keys.buying(), keys.entered()];
+        let keys = room_keys!(&settings.room => room inside buying entered);
         let args = [
             self.clock_ms.to_string(),
             settings.lease_ms.to_string(),
@@ -635,8 +595,7 @@ impl Line {
     /// See [`StoreError`].
     pub async fn end(&self, settings: &RoomSettings, number: u64, expires_at_ms: i64) -> Result<bool, StoreError> {
         check_number(number)?;
-        let keys = RoomKeys::new(&settings.room);
-        let keys = [keys.room(), keys.inside(), keys.buying(), keys.entered(), keys.ended()];
+        let keys = room_keys!(&settings.room => room inside buying entered ended);
         let args = [self.clock_ms.to_string(), expires_at_ms.max(0).to_string(), number.to_string()];
         Ok(self.redis.run(&END, &keys, &args).await?.int()? == 1)
     }
@@ -647,21 +606,7 @@ impl Line {
     /// See [`StoreError`].
     pub async fn leave(&self, settings: &RoomSettings, number: u64) -> Result<bool, StoreError> {
         check_number(number)?;
-        let keys = RoomKeys::new(&settings.room);
-        let keys = [
-            keys.room(),
-            keys.line(),
-            keys.lobby(),
-            keys.silent(),
-            keys.called(),
-            keys.inside(),
-            keys.buying(),
-            keys.missed(),
-            keys.returned(),
-            keys.left(),
-            keys.entered(),
-            keys.ended(),
-        ];
+        let keys = room_keys!(&settings.room => room line lobby silent called inside buying missed returned left entered ended);
         let args = [
             self.clock_ms.to_string(),
             REBUILD_HOLD_MS.to_string(),
@@ -682,20 +627,7 @@ impl Line {
     /// See [`StoreError`]; [`REFUSED_NUMBER`] before anything is sent.
     pub async fn beat(&self, settings: &RoomSettings, tickets: &[(u64, u64)]) -> Result<Vec<Presence>, StoreError> {
         tickets.iter().try_for_each(|(number, _)| check_number(*number))?;
-        let keys = RoomKeys::new(&settings.room);
-        let keys = [
-            keys.room(),
-            keys.line(),
-            keys.lobby(),
-            keys.seen(),
-            keys.silent(),
-            keys.called(),
-            keys.inside(),
-            keys.buying(),
-            keys.missed(),
-            keys.returned(),
-            keys.left(),
-        ];
+        let keys = room_keys!(&settings.room => room line lobby seen silent called inside buying missed returned left);
         let mut presences = Vec::with_capacity(tickets.len());
         for some in tickets.chunks(BEAT_NUMBERS_MAX) {
             let mut args = vec![self.clock_ms.to_string(), REBUILD_HOLD_MS.to_string()];
@@ -709,28 +641,21 @@ impl Line {
         Ok(presences)
     }
 
-    /// Tells a store that may have lost them which passes are in use: `(number, end of the pass in ms)`. How many leases
-    /// it did not know.
+    /// Tells a store that may have lost them which passes are in use. How many leases it did not know.
     ///
     /// # Errors
     /// See [`StoreError`]; [`REFUSED_NUMBER`] before anything is sent.
-    pub async fn readmit(&self, settings: &RoomSettings, passes: &[(u64, i64)]) -> Result<u64, StoreError> {
-        passes.iter().try_for_each(|(number, _)| check_number(*number))?;
-        let keys = RoomKeys::new(&settings.room);
-        let keys = [
-            keys.room(),
-            keys.line(),
-            keys.lobby(),
-            keys.silent(),
-            keys.called(),
-            keys.inside(),
-            keys.buying(),
-            keys.ended(),
-        ];
+    pub async fn readmit(&self, settings: &RoomSettings, passes: &[PassInUse]) -> Result<u64, StoreError> {
+        passes.iter().try_for_each(|pass| check_number(pass.number))?;
+        let keys = room_keys!(&settings.room => room line lobby silent called inside buying ended entered);
         let mut written = 0;
         for some in passes.chunks(BEAT_NUMBERS_MAX) {
             let mut args = vec![self.clock_ms.to_string()];
-            args.extend(some.iter().flat_map(|(number, until_ms)| [number.to_string(), until_ms.max(&0).to_string()]));
+            args.extend(
+                some.iter().flat_map(|pass| {
+                    [pass.number.to_string(), pass.expires_at_ms.max(0).to_string(), hex(pass.browser)]
+                }),
+            );
             written += u64::try_from(self.redis.run(&READMIT, &keys, &args).await?.int()?).unwrap_or(0);
         }
         Ok(written)
@@ -764,6 +689,11 @@ impl JoinRequest {
 
 fn check_number(number: u64) -> Result<(), StoreError> {
     if (1..=NUMBER_MAX).contains(&number) { Ok(()) } else { Err(refused(REFUSED_NUMBER, "not a number of this line")) }
+}
+
+/// A fingerprint as the scripts keep it.
+fn hex(browser: u64) -> String {
+    format!("{browser:016x}")
 }
 
 fn refused(code: &str, detail: &str) -> StoreError {

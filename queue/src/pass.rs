@@ -4,6 +4,13 @@ use serde::{Deserialize, Serialize};
 use service_kit::ids::{RoomId, VisitorId};
 use service_kit::keys::{KeyRing, Purpose};
 use service_kit::token::{BadToken, JwtSigner};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Parts of the memory of checked passes, so that threads seldom meet.
+const KNOWN_SHELVES: usize = 16;
+/// Most checked passes per part and generation: some 10 MB in all.
+const KNOWN_PER_SHELF_MAX: usize = 512;
 
 /// Who may enter which room, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +43,37 @@ struct Claims {
 #[derive(Clone)]
 pub struct PassSigner {
     signer: JwtSigner,
+    known: Arc<Known>,
+}
+
+/// Passes whose signature was checked here already: somebody inside sends the same one with every request. What changes
+/// (room, end) is looked at each time. Two generations per shelf, so memory stays bounded.
+#[derive(Default)]
+struct Known {
+    shelves: [RwLock<[HashMap<String, Pass>; 2]>; KNOWN_SHELVES],
+}
+
+impl Known {
+    fn shelf(&self, token: &str) -> Option<&RwLock<[HashMap<String, Pass>; 2]>> {
+        // The last characters belong to the signature: as good as random.
+        let last = token.bytes().next_back().unwrap_or(0);
+        self.shelves.get(usize::from(last) % KNOWN_SHELVES)
+    }
+    fn get(&self, token: &str) -> Option<Pass> {
+        let shelf = self.shelf(token)?.read().unwrap_or_else(PoisonError::into_inner);
+        let [young, old] = &*shelf;
+        young.get(token).or_else(|| old.get(token)).cloned()
+    }
+    fn put(&self, token: &str, pass: &Pass) {
+        let Some(shelf) = self.shelf(token) else { return };
+        // A panic elsewhere cannot leave a map half changed in a way that matters.
+        let mut shelf = shelf.write().unwrap_or_else(PoisonError::into_inner);
+        let [young, old] = &mut *shelf;
+        if young.len() >= KNOWN_PER_SHELF_MAX {
+            *old = std::mem::take(young);
+        }
+        young.insert(token.to_owned(), pass.clone());
+    }
 }
 
 impl std::fmt::Debug for PassSigner {
@@ -47,7 +85,7 @@ impl std::fmt::Debug for PassSigner {
 impl PassSigner {
     /// Uses the ring's pass keys.
     pub fn new(ring: &KeyRing) -> Self {
-        Self { signer: JwtSigner::new(ring, Purpose::Pass, "pass+jwt") }
+        Self { signer: JwtSigner::new(ring, Purpose::Pass, "pass+jwt"), known: Arc::default() }
     }
 
     /// The token.
@@ -70,19 +108,27 @@ impl PassSigner {
     /// # Errors
     /// For anything else.
     pub fn verify(&self, token: &str, room: &RoomId, now_ms: i64) -> Result<Pass, BadToken> {
-        let claims: Claims = self.signer.verify(token)?;
-        let expires_at_ms = claims.exp.checked_mul(1_000).ok_or(BadToken)?;
-        if claims.aud != *room || now_ms >= expires_at_ms {
+        let known = self.known.get(token);
+        let is_new = known.is_none();
+        let pass = known.map_or_else(|| self.read(token), Ok)?;
+        if pass.room != *room || now_ms >= pass.expires_at_ms {
             return Err(BadToken);
         }
-        let issued_ms = claims.iat.checked_mul(1_000).ok_or(BadToken)?;
+        if is_new {
+            self.known.put(token, &pass);
+        }
+        Ok(pass)
+    }
+
+    fn read(&self, token: &str) -> Result<Pass, BadToken> {
+        let claims: Claims = self.signer.verify(token)?;
         Ok(Pass {
             room: claims.aud,
             visitor: claims.sub,
             number: claims.lease,
             browser: claims.brw,
-            issued_ms,
-            expires_at_ms,
+            issued_ms: claims.iat.checked_mul(1_000).ok_or(BadToken)?,
+            expires_at_ms: claims.exp.checked_mul(1_000).ok_or(BadToken)?,
         })
     }
 }
@@ -111,5 +157,40 @@ mod tests {
         assert_eq!(signer.verify(&token, &room, 60_000), Err(BadToken));
         assert_eq!(signer.verify(&token, &other, 0), Err(BadToken));
         assert_eq!(signer.verify("", &room, 0), Err(BadToken));
+    }
+
+    #[test]
+    fn a_pass_that_was_seen_is_checked_as_one_that_was_not() {
+        service_kit::install_crypto_providers();
+        let ring = || KeyRing::new(&KeysConfig { ring: vec![KeyRing::generate("a")] }).unwrap();
+        let (signer, stranger) = (PassSigner::new(&ring()), PassSigner::new(&ring()));
+        let (room, other): (RoomId, RoomId) = ("shoes".parse().unwrap(), "bags".parse().unwrap());
+        let pass = Pass {
+            room: room.clone(),
+            visitor: VisitorId::new(),
+            number: 3,
+            browser: 0,
+            issued_ms: 1_000,
+            expires_at_ms: 60_000,
+        };
+        let token = signer.issue(&pass).unwrap();
+        for _ in 0..2 {
+            assert_eq!(signer.verify(&token, &room, 1_000), Ok(pass.clone()));
+            assert_eq!(signer.verify(&token, &other, 1_000), Err(BadToken));
+            assert_eq!(signer.verify(&token, &room, 60_000), Err(BadToken));
+            assert_eq!(stranger.verify(&token, &room, 1_000), Err(BadToken));
+            for i in 0..token.len() {
+                let mut forged = token.clone().into_bytes();
+                forged[i] = if forged[i] == b'A' { b'B' } else { b'A' };
+                assert!(signer.verify(std::str::from_utf8(&forged).unwrap(), &room, 1_000).is_err(), "{i}");
+            }
+        }
+        for number in 0..40_000 {
+            let token = format!("token {number}");
+            signer.known.put(&token, &pass);
+            assert_eq!(signer.known.get(&token), Some(pass.clone()));
+        }
+        let kept: usize = signer.known.shelves.iter().flat_map(|s| s.read().unwrap().clone()).map(|g| g.len()).sum();
+        assert!(kept <= 2 * KNOWN_SHELVES * KNOWN_PER_SHELF_MAX, "{kept}");
     }
 }

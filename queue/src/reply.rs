@@ -162,11 +162,19 @@ pub fn called(reply: &Reply) -> Result<Option<Called>, StoreError> {
     }))
 }
 
+/// A browser as scripts keep it; 0 where they know none.
+fn fingerprint(text: &str) -> Result<u64, StoreError> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    u64::from_str_radix(text, 16).map_err(|_| StoreError::Shape("a fingerprint is hexadecimal"))
+}
+
 /// The claim, and whether it was this call that made it.
 pub fn claim(reply: &Reply) -> Result<(Claim, bool), StoreError> {
     let fresh = reply.at(2)?.int()? == 1;
     let claim = match reply.at(0)?.int()? {
-        0 => Claim::Inside { lease_until_ms: reply.at(1)?.int()? },
+        0 => Claim::Inside { lease_until_ms: reply.at(1)?.int()?, browser: fingerprint(&reply.at(3)?.text()?)? },
         1 => Claim::NotYourTurn,
         2 => Claim::Missed,
         3 => Claim::Left,
@@ -209,7 +217,9 @@ pub fn board(reply: &Reply, settings: Arc<RoomSettings>) -> Result<Board, StoreE
         .map(|(number, until)| Ok((count(number)?, until.int()?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     called_until.sort_unstable();
-    let ended = pairs(reply.at(11)?)?.map(|(number, _)| count(number)).collect::<Result<_, StoreError>>()?;
+    let ended = pairs(reply.at(11)?)?
+        .map(|(number, until)| Ok((count(number)?, until.int()?)))
+        .collect::<Result<_, StoreError>>()?;
     let draw = match fields.text("draw") {
         "" => None,
         text => Some(DrawnLobby::new(crate::drawing::parse(text)?, fields.count("drawn_to"))),

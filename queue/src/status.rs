@@ -222,7 +222,7 @@ mod tests {
             totals: Totals::default(),
             ladder: Ladder::new((0..30).map(|r| (r, 8 * (71 + r))), 30),
             called_until: (61..=70).map(|n| (n, 5_000)).collect(),
-            ended: [60].into(),
+            ended: [(60, 9_000)].into(),
         }
     }
 

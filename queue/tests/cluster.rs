@@ -79,7 +79,7 @@ async fn a_dead_master_stops_only_its_rooms_and_they_come_back() {
         for second in 0..4 {
             assert_eq!(serve(&line, room, second).await, Ok(second as u64 + 1));
         }
-        let Claim::Inside { lease_until_ms } = support::claim(&line.at(T + 3_000), room, 1).await.unwrap() else {
+        let Claim::Inside { lease_until_ms, .. } = support::claim(&line.at(T + 3_000), room, 1).await.unwrap() else {
             panic!("the first of {} may enter", room.room)
         };
         passes.push((room.room.clone(), lease_until_ms));
@@ -123,7 +123,7 @@ async fn a_dead_master_stops_only_its_rooms_and_they_come_back() {
     assert!(served.clone().is_ok_and(|number| (5..=9).contains(&number)), "{served:?}");
     assert_eq!(
         support::claim(&line.at(T + 9_000), &rooms[dead], 1).await,
-        Ok(Claim::Inside { lease_until_ms: passes[dead].1 }),
+        Ok(Claim::Inside { lease_until_ms: passes[dead].1, browser: 0 }),
         "the lease of before"
     );
 }

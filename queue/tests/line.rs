@@ -222,6 +222,9 @@ async fn one_tick_calls_many_in_bounded_runs_and_leaves_the_rest_as_spare() {
     assert_eq!(field(&redis, &keys.room(), "spare").await, 2_000);
     let direct = join(&line, &room, "direct", T + 60).await;
     assert_eq!((direct.number, direct.called_until_ms), (3_001, Some(T + 60_060)));
-    assert_eq!(support::claim(&line.at(T + 61), &room, 3_001).await, Ok(Claim::Inside { lease_until_ms: T + 600_061 }));
+    assert_eq!(
+        support::claim(&line.at(T + 61), &room, 3_001).await,
+        Ok(Claim::Inside { lease_until_ms: T + 600_061, browser: 0 })
+    );
     assert_eq!(field(&redis, &keys.room(), "inversions").await, 0);
 }

@@ -12,7 +12,7 @@
 mod support;
 
 use queue::admission::LimitReason;
-use queue::line::{Claim, Line, REBUILD_HOLD_MS};
+use queue::line::{Claim, Line, PassInUse, REBUILD_HOLD_MS};
 use queue::settings::{AfterStoreLoss, RoomSettings};
 use queue::state::RoomState;
 use service_kit::private_store::{PrivateRedis, ScratchDir};
@@ -57,8 +57,13 @@ async fn busy(gate: &Gate, room: &RoomSettings) -> i64 {
     T + 1_200
 }
 
+/// The pass of a visitor of [`busy`], claimed by a browser of that number.
+fn in_use(number: u64) -> PassInUse {
+    PassInUse { number, expires_at_ms: T + 601_000, browser: number }
+}
+
 /// Everybody present shows the ticket again; then the room goes on. All who waited, in order.
-async fn collect(gate: &Gate, room: &RoomSettings, from: i64, passes: &[(u64, i64)]) -> (i64, Vec<u64>) {
+async fn collect(gate: &Gate, room: &RoomSettings, from: i64, passes: &[PassInUse]) -> (i64, Vec<u64>) {
     let mut now = from;
     while now < from + REBUILD_HOLD_MS - 1_000 {
         let present: Vec<u64> = (11..=200).collect();
@@ -101,7 +106,7 @@ async fn a_restart_without_loss_holds_and_goes_on_with_everything() {
     let held = support::claim(&gate.line.at(now + 600), &room, 6).await;
     assert_eq!(held, Ok(Claim::NotYourTurn), "no pass while the store is doubted");
     let kept = support::claim(&gate.line.at(now + 600), &room, 1).await;
-    assert_eq!(kept, Ok(Claim::Inside { lease_until_ms: T + 601_000 }), "a lease is a lease");
+    assert_eq!(kept, Ok(Claim::Inside { lease_until_ms: T + 601_000, browser: 0 }), "a lease is a lease");
     let (now, order) = collect(&gate, &room, now + 500, &[]).await;
     assert_eq!(order, (11..=200).collect::<Vec<_>>());
     let tick = gate.line.at(now).tick(&room).await.unwrap();
@@ -123,13 +128,15 @@ async fn an_empty_store_is_rebuilt_from_tickets_and_passes() {
     let other = PrivateRedis::start(&directory.path().join("b")).await.unwrap();
     gate.follow(&other).await;
     assert_eq!(gate.line.at(now + 500).tick(&room).await.unwrap().reason, LimitReason::Store);
-    let passes: Vec<(u64, i64)> = (1..=5).map(|n| (n, T + 601_000)).collect();
+    let passes: Vec<PassInUse> = (1..=5).map(in_use).collect();
     let newcomer = support::join(&gate.line, &room, "new", now + 600).await;
     assert!(newcomer.number > 200 && newcomer.place > place(200), "{newcomer:?}");
     let (now, order) = collect(&gate, &room, now + 500, &passes).await;
     assert_eq!(order, (11..=200).chain([newcomer.number]).collect::<Vec<_>>(), "in the same order");
     let board = gate.line.at(now).board(Arc::new(room.clone())).await.unwrap();
     assert_eq!((board.inside, board.totals.losses), (5, 1), "passes in hand count again");
+    let copied = gate.line.at(now).claim(&room, 3, support::place(3), 99, false).await;
+    assert!(matches!(copied, Ok(Claim::Inside { browser: 3, .. })), "the store knows again whose it is: {copied:?}");
     assert_eq!(gate.line.at(now).tick(&room).await.unwrap().calls, 7, "the cap counts those inside");
 }
 
@@ -156,7 +163,7 @@ async fn an_old_copy_calls_nobody_twice() {
     gate.follow(&old).await;
     let now = T + 2_000;
     assert_eq!(gate.line.at(now).tick(&room).await.unwrap().reason, LimitReason::Store);
-    let passes: Vec<(u64, i64)> = (1..=10).map(|n| (n, T + 601_000)).collect();
+    let passes: Vec<PassInUse> = (1..=10).map(in_use).collect();
     support::beat(&gate.line.at(now), &room, &[201]).await.unwrap();
     let (now, order) = collect(&gate, &room, now, &passes).await;
     assert_eq!(order, (11..=201).collect::<Vec<_>>(), "who is inside waits nowhere; nobody is missing");

@@ -52,7 +52,7 @@ async fn entries(room: &RoomSettings, seconds: i64, silent: u64, idle: u64) -> V
         let due: Vec<u64> = claims_at.iter().filter(|(_, at)| **at <= now).map(|(n, _)| *n).collect();
         for number in due {
             claims_at.insert(number, i64::MAX);
-            if let Claim::Inside { .. } = line.at(now).claim(room, number, place(number), false).await.unwrap() {
+            if let Claim::Inside { .. } = line.at(now).claim(room, number, place(number), 0, false).await.unwrap() {
                 entered[(step / 5) as usize] += 1;
                 // The visit itself is short here.
                 assert!(line.at(now).end(room, number, now + 1).await.unwrap());

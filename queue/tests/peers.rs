@@ -265,7 +265,7 @@ async fn a_claim_repeated_is_one_claim_with_one_lease() {
     line.at(T).tick(&room).await.unwrap();
     line.at(T + 1_000).tick(&room).await.unwrap();
     let first = support::claim(&line.at(T + 2_000), &room, 1).await;
-    assert_eq!(first, Ok(Claim::Inside { lease_until_ms: T + 602_000 }));
+    assert_eq!(first, Ok(Claim::Inside { lease_until_ms: T + 602_000, browser: 0 }));
     for i in 1..10 {
         assert_eq!(support::claim(&line.at(T + 2_000 + i * 60_000), &room, 1).await, first, "the lease never grows");
     }
@@ -317,14 +317,18 @@ async fn a_clock_that_jumps_neither_stalls_nor_floods_the_line() {
         line.at(T).tick(&room).await.unwrap();
         assert_eq!(line.at(T + 1_000).tick(&room).await.unwrap().calls, 10);
         let lease = support::claim(&line.at(T + 1_500), &room, 1).await.unwrap();
-        assert_eq!(lease, Claim::Inside { lease_until_ms: T + 61_500 });
+        assert_eq!(lease, Claim::Inside { lease_until_ms: T + 61_500, browser: 0 });
         // One second later by a clock that nobody sets; the store says an hour more, or less.
         let stepped = |ms: i64| line.at_stepped(T + ms + by, T + ms);
         assert_eq!(stepped(2_000).tick(&room).await.unwrap().reason, LimitReason::Store, "{name}");
         let board = stepped(2_000).board(Arc::new(room.clone())).await.unwrap();
         assert_eq!((board.taken_ms, board.inside, board.called, board.waiting), (T + 2_000, 1, 9, 90), "{name}");
         let held = T + 2_000 + REBUILD_HOLD_MS;
-        assert_eq!(stepped(3_000).claim(&room, 2, support::place(2), false).await, Ok(Claim::NotYourTurn), "no pass");
+        assert_eq!(
+            stepped(3_000).claim(&room, 2, support::place(2), 0, false).await,
+            Ok(Claim::NotYourTurn),
+            "no pass"
+        );
         assert_eq!(support::claim(&stepped(3_000), &room, 1).await.unwrap(), lease, "the pass in hand is as it was");
         let everybody: Vec<u64> = (11..=100).collect();
         support::beat(&stepped(held - T), &room, &everybody).await.unwrap();

@@ -15,6 +15,7 @@ use service_kit::redis::StoreError;
 use support::{commands_run, field};
 
 const GATE: &str = "aaaaaaaaaaaaaaaaaaaaaa";
+const BROWSER: &str = "00000000000000ff";
 
 /// Per script: how many keys it takes, and arguments that it accepts.
 fn calls() -> Vec<(&'static str, usize, Vec<&'static str>)> {
@@ -29,13 +30,13 @@ fn calls() -> Vec<(&'static str, usize, Vec<&'static str>)> {
         ("snapshot", 8, vec!["5"]),
         ("call", 12, vec!["5", "0", "1", "0", "0", "5", "5", "5", "9", "9", "5", "target", "1000", "0", "0"]),
         ("beat", 11, vec!["5", "5", "7", "8"]),
-        ("claim", 11, vec!["5", "5", "5", "5", "0", "7", "8"]),
+        ("claim", 11, vec!["5", "5", "5", "5", "0", "7", "8", BROWSER]),
         ("leave", 12, vec!["5", "5", "5", "7"]),
         ("board", 9, vec!["5", "9", "99"]),
         ("renew", 4, vec!["5", "5", "5", "7"]),
         ("end", 5, vec!["5", "9", "7"]),
         ("hold", 2, vec!["5", "0", "5", "0", "0", "5", "-5", "abc", "def", "memory"]),
-        ("readmit", 8, vec!["5", "7", "9"]),
+        ("readmit", 9, vec!["5", "7", "9", BROWSER]),
         ("draw_close", 1, vec!["5", "5", GATE, "5"]),
         ("draw_place", 3, vec!["0", "7"]),
         ("draw_note", 1, vec!["none", "committed", "{}"]),
@@ -56,6 +57,8 @@ async fn malformed_arguments_are_refused_before_any_write() {
         let is_number = |position: usize| match name {
             "join" => position < 10 || position == 11 || position == 15 || position == 17,
             "call" => position != 11,
+            "claim" => position != 7,
+            "readmit" => position != 3,
             "hold" => position < 6,
             "draw_close" => position != 2,
             "draw_note" => false,
@@ -126,6 +129,28 @@ async fn a_code_lets_in_as_many_as_it_may_and_a_repeat_uses_none() {
     assert_eq!(run("", "4").await.text().unwrap(), "USED", "the same batch has the same answer");
     assert_eq!(run("a", "5").await.at(0).unwrap().int(), Ok(1));
     assert_eq!((field(&redis, "fg:{x}:6", "spring").await, field(&redis, "fg:{x}:0", "next").await), (2, 3));
+}
+
+#[tokio::test]
+async fn a_lease_belongs_to_the_browser_that_claimed_first() {
+    let (_server, redis, line) = support::line().await;
+    let claim = Line::scripts().into_iter().find(|s| s.name == "claim").unwrap();
+    let keys: Vec<String> = (0..11).map(|i| format!("fg:{{x}}:{i}")).collect();
+    redis.command("ZADD", &["fg:{x}:4", "900", "7"]).await.unwrap();
+    let run = async |browser: &str, now: &str| {
+        let args = [now, "500", "5", "100", "0", "7", "8", browser].map(str::to_owned);
+        let reply = redis.run(claim, &keys, &args).await.unwrap();
+        (reply.at(0).unwrap().int().unwrap(), reply.at(2).unwrap().int().unwrap(), reply.at(3).unwrap().text().unwrap())
+    };
+    let owner = |fresh| (0, fresh, BROWSER.to_owned());
+    assert_eq!(run(BROWSER, "10").await, owner(1));
+    assert_eq!(run("00000000000000ee", "11").await, owner(0), "a copy is told whose it is, and changes nothing");
+    assert_eq!(run(BROWSER, "12").await, owner(0), "the owner lost the reply");
+    assert_eq!(run(BROWSER, "510").await.0, 2, "the lease is over for everybody");
+    // What a lease was before browsers were kept with it, and renewals, stay readable.
+    redis.command("HSET", &["fg:{x}:9", "7", "10"]).await.unwrap();
+    assert_eq!(run("00000000000000ee", "13").await, (0, 0, String::new()));
+    drop(line);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod chain;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod http;
 pub mod ids;
 pub mod keys;

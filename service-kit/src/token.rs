@@ -1,7 +1,7 @@
 //! Signed tokens: compact HMAC text for what is checked on every poll, JWT HS256 for passes and
 //! sessions, Ed25519 assertions with their public keys (JWKS) for upstreams that are not ours.
 
-use crate::keys::{DerivedKey, KeyRing, Purpose, hmac_sha256};
+use crate::keys::{DerivedKey, KeyRing, KeyedHmac, Purpose};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -19,18 +19,20 @@ pub struct BadToken;
 /// Signs and checks `<body>.<key id>.<mac>` with a 128-bit HMAC-SHA256.
 #[derive(Clone)]
 pub struct TextSigner {
-    keys: Vec<DerivedKey>,
+    /// Key ids and keys.
+    keys: Vec<(String, KeyedHmac)>,
 }
 
 impl TextSigner {
     /// Uses the ring's keys for `purpose`.
     pub fn new(ring: &KeyRing, purpose: Purpose) -> Self {
-        Self { keys: ring.derive(purpose) }
+        let keyed = |key: DerivedKey| (key.id, KeyedHmac::new(&key.secret));
+        Self { keys: ring.derive(purpose).into_iter().map(keyed).collect() }
     }
     /// `body` must not contain characters that a cookie refuses; it may contain dots.
     pub fn sign(&self, body: &str) -> String {
         match self.keys.first() {
-            Some(key) => format!("{body}.{}.{}", key.id, B64.encode(mac16(key, body))),
+            Some((id, key)) => format!("{body}.{id}.{}", B64.encode(mac16(key, body))),
             None => String::new(), // a ring is never empty
         }
     }
@@ -44,7 +46,7 @@ impl TextSigner {
         }
         let (rest, mac) = token.rsplit_once('.').ok_or(BadToken)?;
         let (body, id) = rest.rsplit_once('.').ok_or(BadToken)?;
-        let key = self.keys.iter().find(|k| k.id == id).ok_or(BadToken)?;
+        let (_, key) = self.keys.iter().find(|(k, _)| k == id).ok_or(BadToken)?;
         let mut given = [0_u8; 16];
         // 22 characters carry 132 bits: the strict engine refuses the second spelling.
         match B64.decode_slice(mac, &mut given) {
@@ -55,8 +57,8 @@ impl TextSigner {
     }
 }
 
-fn mac16(key: &DerivedKey, body: &str) -> [u8; 16] {
-    let full = hmac_sha256(&key.secret, &[body.as_bytes()]);
+fn mac16(key: &KeyedHmac, body: &str) -> [u8; 16] {
+    let full = key.of(&[body.as_bytes()]);
     let mut out = [0; 16];
     out.copy_from_slice(&full[..16]);
     out

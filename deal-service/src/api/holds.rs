@@ -43,6 +43,7 @@ pub async fn place(
             async move { app.place_hold(HoldRequest { account, deal, lease, quantity, key, trace_id }).await },
         );
     let (order, is_replay) = hold.await.map_err(|e| Problem::internal(&e))??;
+    service_kit::failpoint!("R3.before");
     let location = [(header::LOCATION, format!("/api/v1/orders/{}", order.id))];
     let mut response = (StatusCode::CREATED, location, Json(order)).into_response();
     if is_replay {

@@ -1,17 +1,17 @@
 //! `/orders`.
 
 use super::TraceId;
-use super::extract::Id;
+use super::extract::{Id, idempotency_key};
 use super::holds::REPLAYED;
 use crate::app::App;
 use crate::events::Live;
-use crate::orders::PROVIDER;
+use crate::orders::RefundAsk;
 use crate::request::{Answer, IdempotencyKey, OrderAction, PageRequest};
 use crate::session::Session;
 use crate::view::{OrderView, Page};
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
@@ -38,14 +38,6 @@ impl IntoResponse for Answer {
 #[serde(deny_unknown_fields)]
 pub struct PayBody {
     provider: String,
-}
-
-/// The body of `POST /orders/{order}/refunds`.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RefundBody {
-    #[serde(default)]
-    reason: Option<String>,
 }
 
 fn private(body: impl IntoResponse) -> Response {
@@ -89,10 +81,7 @@ pub async fn pay(
     TraceId(trace_id): TraceId,
     StrictJson(body): StrictJson<PayBody>,
 ) -> Result<Answer, Problem> {
-    if body.provider != PROVIDER {
-        return Err(Problem::field("provider", format!("must be `{PROVIDER}`")));
-    }
-    app.start_payment(OrderAction { account, order, key, trace_id }).await
+    app.start_payment(OrderAction { account, order, key, trace_id }, &body.provider).await
 }
 
 /// `POST /orders/{order}/cancel`
@@ -113,7 +102,20 @@ pub async fn refund(
     Id(order): Id<OrderId>,
     key: IdempotencyKey,
     TraceId(trace_id): TraceId,
-    StrictJson(body): StrictJson<RefundBody>,
+    StrictJson(ask): StrictJson<RefundAsk>,
 ) -> Result<Answer, Problem> {
-    app.request_refund(OrderAction { account, order, key, trace_id }, body.reason).await
+    app.request_refund(OrderAction { account, order, key, trace_id }, ask).await
+}
+
+/// `POST /merchant/orders/{order}/refunds`
+pub async fn merchant_refund(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Id(order): Id<OrderId>,
+    body: Result<StrictJson<RefundAsk>, Problem>,
+) -> Result<Answer, Problem> {
+    let merchant = app.merchant(&headers).await?;
+    let key = idempotency_key(&headers)?;
+    let StrictJson(ask) = body?;
+    app.merchant_refund(merchant.id, order, &key, ask).await
 }

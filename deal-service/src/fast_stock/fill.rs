@@ -98,7 +98,7 @@ impl FastStock {
     }
 
     /// Whether all rows were taken; `false` when this filling was overtaken.
-    async fn write_rows(&self, keys: &[String; 7], snapshot: &DealSnapshot, token: &str) -> Result<bool, StoreError> {
+    async fn write_rows(&self, keys: &[String], snapshot: &DealSnapshot, token: &str) -> Result<bool, StoreError> {
         let mut portions: Vec<Vec<String>> = Vec::new();
         for part in snapshot.holding.chunks(ROWS_MAX) {
             let mut args = vec![token.to_owned(), "orders".to_owned()];

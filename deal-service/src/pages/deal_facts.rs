@@ -192,6 +192,8 @@ pub mod tests {
             available: 100 - held - sold,
             held,
             sold,
+            mode: queue::settings::Mode::Fifo,
+            lobby_opens_at_ms: 0,
             per_user_limit: 3,
             starts_at_ms: 1_000_000,
             ends_at_ms: 2_000_000,

@@ -20,7 +20,9 @@ pub enum Stage {
     Declined,
     PaymentCancelled,
     Refunding,
+    PartlyRefunded,
     Refunded,
+    Quarantined,
 }
 
 impl Stage {
@@ -33,7 +35,7 @@ impl Stage {
             OrderState::Held => Self::Held,
             OrderState::Paying => match payment {
                 "" | "requested" => Self::Preparing,
-                "ready" => Self::AtProvider,
+                "ready" | "waiting" => Self::AtProvider,
                 "unknown" => Self::Unknown,
                 _ => Self::Confirming,
             },
@@ -45,7 +47,9 @@ impl Stage {
                 _ => Self::Cancelled,
             },
             OrderState::Refunding => Self::Refunding,
+            OrderState::PartlyRefunded => Self::PartlyRefunded,
             OrderState::Refunded => Self::Refunded,
+            OrderState::Quarantined => Self::Quarantined,
         }
     }
 
@@ -62,7 +66,9 @@ impl Stage {
             Self::Declined => ("bad", t.state_declined, t.note_declined),
             Self::PaymentCancelled => ("", t.state_cancelled, t.note_payment_cancelled),
             Self::Refunding => ("busy", t.state_refunding, t.note_refunding),
+            Self::PartlyRefunded => ("good", t.state_partly_refunded, t.note_partly_refunded),
             Self::Refunded => ("good", t.state_refunded, t.note_refunded),
+            Self::Quarantined => ("busy", t.state_quarantined, t.note_quarantined),
         }
     }
     /// The badge.
@@ -84,7 +90,7 @@ impl Stage {
     }
     /// Whether the money can be asked back.
     pub fn can_refund(self) -> bool {
-        self == Self::Paid
+        matches!(self, Self::Paid | Self::PartlyRefunded)
     }
     /// Whether a page without JavaScript should look again by itself: something is on its way.
     pub fn is_moving(self) -> bool {
@@ -100,7 +106,9 @@ pub fn key(order: &OrderView) -> String {
         OrderState::Paid => "paid",
         OrderState::Released => "released",
         OrderState::Refunding => "refunding",
+        OrderState::PartlyRefunded => "partly_refunded",
         OrderState::Refunded => "refunded",
+        OrderState::Quarantined => "quarantined",
     };
     format!("{state}:{}", order.payment.as_ref().map_or("", |p| p.state.as_str()))
 }
@@ -134,8 +142,11 @@ pub mod tests {
             reason: reason.map(str::to_owned),
             hold_expires_at_ms: 1_000_000,
             created_at_ms: 700_000,
+            sold_units: 0,
+            refunded_minor: 0,
             payment: (!payment.is_empty()).then(|| PaymentView {
                 id: PaymentId::new(),
+                provider: "kakaopay".into(),
                 state: payment.to_owned(),
                 redirect_pc: Some("https://pay.example/pc".into()),
                 redirect_mobile: Some("https://pay.example/mobile".into()),

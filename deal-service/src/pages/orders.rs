@@ -3,13 +3,14 @@
 
 use super::buy::Alert;
 use super::deal_facts::Badge;
+use super::lang::Lang;
 use super::next::Next;
 use super::order_facts::{self, Stage};
 use super::problems::status_of;
 use super::sent::Sent;
 use super::visit::{Frame, Refusal, Tab, Visit};
 use super::{Shop, format, text};
-use crate::orders::REASON_CHARS_MAX;
+use crate::orders::{REASON_CHARS_MAX, RefundAsk};
 use crate::request::{Answer, IdempotencyKey, OrderAction, PageRequest};
 use crate::view::OrderView;
 use askama::Template;
@@ -61,7 +62,8 @@ pub(super) struct OrderPage {
     pub ordered: String,
     pub hold: Option<Hold>,
     pub provider: Option<String>,
-    pub can_pay: bool,
+    /// The providers to choose from: name and words; empty when nothing is to be paid.
+    pub pay_with: Vec<PayWith>,
     pub can_cancel: bool,
     pub can_refund: bool,
     pub ended: bool,
@@ -77,8 +79,31 @@ pub(super) struct Hold {
     pub words: String,
 }
 
+/// A button to pay with.
+pub(super) struct PayWith {
+    pub provider: &'static str,
+    pub label: &'static str,
+}
+
+fn pay_with(providers: &[&'static str], lang: Lang) -> Vec<PayWith> {
+    let t = lang.text();
+    let label = |provider: &str| match provider {
+        "kakaopay" => t.pay_kakaopay,
+        "toss" => t.pay_toss,
+        _ => t.pay_stripe,
+    };
+    providers.iter().map(|provider| PayWith { provider, label: label(provider) }).collect()
+}
+
 impl OrderPage {
-    pub fn new(f: Frame, order: &OrderView, title: String, phone: bool, may_refresh: bool) -> Self {
+    pub fn new(
+        f: Frame,
+        order: &OrderView,
+        title: String,
+        providers: &[&'static str],
+        phone: bool,
+        may_refresh: bool,
+    ) -> Self {
         let (t, lang, now_ms) = (f.t, f.lang, f.now_ms);
         let stage = Stage::of(order, now_ms);
         let hold = stage.can_pay().then(|| {
@@ -104,7 +129,7 @@ impl OrderPage {
             ordered: format::date_time(order.created_at_ms, lang),
             hold,
             provider: order_facts::provider_page(order, phone).map(str::to_owned),
-            can_pay: stage.can_pay(),
+            pay_with: if stage.can_pay() { pay_with(providers, lang) } else { Vec::new() },
             can_cancel: stage.can_cancel(),
             can_refund: stage.can_refund(),
             ended: matches!(
@@ -156,7 +181,10 @@ pub async fn show(State(shop): State<Shop>, visit: Visit, Path(id): Path<String>
 pub async fn pay(State(shop): State<Shop>, Path(id): Path<String>, sent: Sent) -> Result<Response, Refusal> {
     let action = action(&sent, &id)?;
     let (account, order) = (action.account, action.order);
-    let done = shop.app.start_payment(action).await;
+    // A page from before the choice existed names none: the shop's first.
+    let first = shop.app.parts.config.providers.first().map_or("", String::as_str);
+    let named = sent.fields.get("provider");
+    let done = shop.app.start_payment(action, if named.is_empty() { first } else { named }).await;
     // The fragment tells the script that pay was pressed just now: it may open the provider's page once.
     after(&shop, &sent.visit, account, order, done, "#pay").await
 }
@@ -175,7 +203,8 @@ pub async fn refund(State(shop): State<Shop>, Path(id): Path<String>, sent: Sent
     let (account, order) = (action.account, action.order);
     let reason: String =
         sent.fields.get("reason").trim().chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
-    let done = shop.app.request_refund(action, (!reason.is_empty()).then_some(reason)).await;
+    let ask = RefundAsk { reason: (!reason.is_empty()).then_some(reason), ..RefundAsk::default() };
+    let done = shop.app.request_refund(action, ask).await;
     after(&shop, &sent.visit, account, order, done, "").await
 }
 
@@ -220,7 +249,8 @@ async fn draw(
         Err(second) => return Err(visit.refuse(problem.as_ref().unwrap_or(&second))),
     };
     let title = title_of(shop, &order).await;
-    let mut page = OrderPage::new(visit.frame(Tab::Orders), &order, title, visit.is_phone(), may_refresh);
+    let providers = shop.app.providers_for(order.amount.currency());
+    let mut page = OrderPage::new(visit.frame(Tab::Orders), &order, title, &providers, visit.is_phone(), may_refresh);
     page.alert = problem.as_ref().map(|p| Alert::new(visit, p));
     Ok(visit.page(problem.as_ref().map_or(StatusCode::OK, status_of), &page))
 }

@@ -148,6 +148,10 @@ fn both(slug: Slug) -> (Pair, Pair) {
             ),
             ("The pass belongs to another browser", "A pass works where it was given. Go on in that browser."),
         ),
+        Slug::SignatureInvalid => (
+            ("서명이 맞지 않습니다", "결제사의 알림만 받는 주소입니다. 아무것도 바뀌지 않았습니다."),
+            ("The signature is not right", "Only payment providers send their notices here. Nothing was changed."),
+        ),
         Slug::TooManyRequests => (
             ("요청이 너무 많습니다", "잠시 기다린 뒤 다시 시도해 주세요. 순번과 주문은 유지됩니다."),
             ("Too many requests", "Wait a moment and try again. Your place and your orders are kept."),

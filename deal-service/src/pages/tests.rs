@@ -155,7 +155,14 @@ fn pages(lang: Lang) -> Vec<(String, String)> {
         if let Some(p) = order.payment.as_mut() {
             p.failure_message = Some(HOSTILE.into());
         }
-        let mut page = OrderPage::new(frame(lang, Tab::Orders, true), &order, HOSTILE.into(), false, true);
+        let mut page = OrderPage::new(
+            frame(lang, Tab::Orders, true),
+            &order,
+            HOSTILE.into(),
+            &["kakaopay", "toss", "stripe"],
+            false,
+            true,
+        );
         page.alert = Some(Alert { title: "title", body: "body", incident: HOSTILE.into() });
         all.push((format!("order {state:?} {payment}"), page.render().unwrap()));
     }
@@ -308,13 +315,18 @@ fn pages_fit_the_first_round_trip() {
 #[test]
 fn a_moving_order_refreshes_without_script_and_can_be_stopped() {
     let ready = order(OrderState::Paying, "ready", None);
-    let draw =
-        |may| OrderPage::new(frame(Lang::Ko, Tab::Orders, true), &ready, String::new(), false, may).render().unwrap();
+    let draw = |may| {
+        OrderPage::new(frame(Lang::Ko, Tab::Orders, true), &ready, String::new(), &["kakaopay"], false, may)
+            .render()
+            .unwrap()
+    };
     assert!(draw(true).contains(r#"<noscript><meta http-equiv="refresh""#) && draw(true).contains("?refresh=off"));
     assert!(!draw(false).contains("http-equiv"));
     assert!(draw(true).contains(&format!(r#"<a class="button" data-provider href="{PROVIDER}""#)));
     let paid = order(OrderState::Paid, "captured", None);
-    let page = OrderPage::new(frame(Lang::Ko, Tab::Orders, true), &paid, String::new(), false, true).render().unwrap();
+    let page = OrderPage::new(frame(Lang::Ko, Tab::Orders, true), &paid, String::new(), &["kakaopay"], false, true)
+        .render()
+        .unwrap();
     assert!(!page.contains("http-equiv") && !page.contains("data-events"), "an ended order asks nothing any more");
 }
 

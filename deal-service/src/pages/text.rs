@@ -105,7 +105,9 @@ texts! {
     hold_until { "{time}까지 결제해 주세요 (남은 시간 {left})." "Please pay until {time} ({left} left)." }
     say_60 { "결제 시간이 1분 남았습니다." "One minute left to pay." }
     say_30 { "결제 시간이 30초 남았습니다." "30 seconds left to pay." }
-    pay { "카카오페이로 결제하기" "Pay with KakaoPay" }
+    pay_kakaopay { "카카오페이로 결제하기" "Pay with KakaoPay" }
+    pay_toss { "토스페이먼츠로 결제하기" "Pay with Toss Payments" }
+    pay_stripe { "해외 카드로 결제하기" "Pay by card (Stripe)" }
     continue_payment { "카카오페이에서 계속하기" "Continue at KakaoPay" }
     cancel_order { "주문 취소" "Cancel the order" }
     refund { "전액 환불 신청" "Ask for a full refund" }
@@ -136,6 +138,10 @@ texts! {
     note_payment_cancelled { "결제를 취소해 주문도 취소되었습니다. 결제된 금액은 없습니다." "You cancelled the payment, so the order was cancelled. Nothing was charged." }
     state_refunding { "환불 중" "Refund in progress" }
     note_refunding { "환불을 처리하고 있습니다." "We are processing your refund." }
+    state_partly_refunded { "일부 환불" "Partly refunded" }
+    note_partly_refunded { "결제한 금액의 일부를 돌려드렸습니다." "A part of the amount was returned." }
+    state_quarantined { "확인이 필요한 주문" "Being checked" }
+    note_quarantined { "결제 내역과 주문이 맞지 않아 담당자가 확인하고 있습니다. 상품과 결제 금액은 그대로 보관됩니다." "Payment and order do not agree, and a person is looking at it. Your goods and your money are kept safe meanwhile." }
     state_refunded { "환불 완료" "Refunded" }
     note_refunded { "결제한 금액을 모두 돌려드렸습니다." "The full amount was returned." }
     provider_says { "결제사 안내: {message}" "The provider says: {message}" }

@@ -46,12 +46,12 @@ async fn stores(app: &App) -> Result<(), ledger::LedgerError> {
     }
     let now = now_ms();
     for deal in deals_in_play(app).await? {
-        show(&deal, now);
+        show(app, &deal, now);
     }
     Ok(())
 }
 
-fn show(deal: &Deal, now: i64) {
+fn show(app: &App, deal: &Deal, now: i64) {
     let phase = phase(deal, now);
     for name in PHASES {
         metric::deal_gauge(metric::PHASE, deal.id, Some(("phase", name)), i64::from(name == phase));
@@ -64,7 +64,7 @@ fn show(deal: &Deal, now: i64) {
         metric::deal_gauge(metric::STOCK, deal.id, Some(("state", state)), units);
     }
     metric::deal_gauge(metric::OVERSOLD, deal.id, None, (deal.held + deal.sold - deal.stock).max(0));
-    gauge!(metric::INFO, "deal" => metric::deal_label(deal.id), "merchant" => deal.merchant.to_string(), "provider" => crate::orders::PROVIDER).set(1.0);
+    gauge!(metric::INFO, "deal" => metric::deal_label(deal.id), "merchant" => deal.merchant.to_string(), "provider" => app.providers_for(deal.price.currency()).join(",")).set(1.0);
 }
 
 fn phase(deal: &Deal, now: i64) -> &'static str {

@@ -70,7 +70,12 @@ async fn deliver(app: &App) -> Result<Round, LedgerError> {
     let (delivered, later): (Vec<_>, Vec<_>) = results.into_iter().partition(|(_, done)| *done);
     let ids = |list: Vec<(i64, bool)>| list.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     if !delivered.is_empty() {
-        app.parts.ledger.outbox_delivered(&ids(delivered), now_ms()).await?;
+        service_kit::failpoint::around(
+            "Q1.before",
+            "Q1.after",
+            app.parts.ledger.outbox_delivered(&ids(delivered), now_ms()),
+        )
+        .await?;
     }
     if !later.is_empty() {
         app.parts.ledger.outbox_postponed(&ids(later)).await?;
@@ -83,8 +88,25 @@ async fn deliver(app: &App) -> Result<Round, LedgerError> {
 async fn apply(app: &App, event: &OutboxEvent) -> bool {
     let room = RoomId::of_deal(event.deal);
     let applied = match event.kind {
-        OutboxKind::OrderPaid => app.parts.fast.settle(&room, event.order).await,
-        OutboxKind::OrderReleased | OutboxKind::OrderRefunded => app.parts.fast.release(&room, event.order).await,
+        OutboxKind::OrderPaid => match app.pass_ended_ms(event.deal).await {
+            Ok(pass_ms) => {
+                service_kit::failpoint::around(
+                    "P6.before",
+                    "P6.after",
+                    app.parts.fast.settle(&room, event.order, pass_ms),
+                )
+                .await
+            }
+            Err(error) => {
+                tracing::warn!(%error, order = %event.order, "could not read the deal of a paid order; trying again");
+                return false;
+            }
+        },
+        OutboxKind::OrderReleased => {
+            service_kit::failpoint::around("X3.before", "X3.after", app.parts.fast.release(&room, event.order)).await
+        }
+        OutboxKind::OrderPaidLate => app.parts.fast.move_units(&room, event, false).await,
+        OutboxKind::OrderReturned => app.parts.fast.move_units(&room, event, true).await,
     };
     match applied {
         Ok(Applied::Loading) => false,
@@ -103,8 +125,8 @@ async fn apply(app: &App, event: &OutboxEvent) -> bool {
 
 async fn count(app: &App, event: &OutboxEvent) {
     let outcome = match event.kind {
-        OutboxKind::OrderPaid => "confirmed",
-        OutboxKind::OrderRefunded => "refunded",
+        OutboxKind::OrderPaid | OutboxKind::OrderPaidLate => "confirmed",
+        OutboxKind::OrderReturned => "refunded",
         OutboxKind::OrderReleased => {
             let reason =
                 app.parts.ledger.order(event.order).await.ok().flatten().and_then(|o| o.reason).unwrap_or_default();

@@ -13,8 +13,14 @@ const ROUND_MAX: i64 = 200;
 /// Runs until shutdown.
 pub async fn run(app: App, shutdown: Shutdown) {
     loop {
+        service_kit::failpoint!("X1.before");
         let is_full = match app.parts.ledger.expire_holds(now_ms(), ROUND_MAX).await {
-            Ok(ended) => i64::try_from(ended.len()).unwrap_or(0) >= ROUND_MAX,
+            Ok(ended) => {
+                if !ended.is_empty() {
+                    service_kit::failpoint!("X2.after");
+                }
+                i64::try_from(ended.len()).unwrap_or(0) >= ROUND_MAX
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not end overdue holds; trying again");
                 false

@@ -1,12 +1,11 @@
 //! Publishes a waiting room for every deal, and takes it back long after the deal's end.
 //!
-//! Only what the deal itself says is written again; what else was published about the room (its theme, say) stays. What
+//! Only what the deal and its merchant say is written again; what else was published about the room stays. What
 //! an operator says lies over it (see [`queue::overrides`]) and is not touched here.
 
 use super::deals_in_play;
 use crate::app::App;
-use crate::config::Config;
-use ledger::Deal;
+use crate::deal_room::room_of;
 use queue::registry;
 use queue::settings::RoomSettings;
 use service_kit::clock::now_ms;
@@ -40,9 +39,12 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         listing.published.into_iter().flatten().map(|r| (r.room.clone(), r)).collect();
     for deal in &deals {
         let room = RoomId::of_deal(deal.id);
-        let wanted = match listed.get(&room) {
-            Some(present) => with_deal(present.clone(), deal),
-            None => room_of(deal, config),
+        let wanted = match room_of(deal, listed.get(&room), config) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                tracing::error!(%error, %room, "a deal's wishes for its room are of a later release; it is not published");
+                continue;
+            }
         };
         if listed.get(&room) != Some(&wanted) {
             registry::publish(redis, &wanted).await?;
@@ -58,33 +60,4 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A new room for a deal.
-fn room_of(deal: &Deal, config: &Config) -> RoomSettings {
-    let small = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-    let rate_per_s = small(deal.admission_rate_per_s);
-    let inside_max = small(deal.admission_cap);
-    let room = RoomSettings {
-        claim_window_ms: config.claim_window_ms,
-        lease_ms: config.lease_ms,
-        lease_max_ms: config.lease_ms.max(RoomSettings::LEASE_MAX_MS),
-        stock_aware: true,
-        overbooking_percent: config.overbooking_percent,
-        overbooking_percent_max: config.overbooking_percent.max(RoomSettings::OVERBOOKING_PERCENT_MAX),
-        ..RoomSettings::new(RoomId::of_deal(deal.id), deal.title.clone(), rate_per_s, inside_max)
-    };
-    with_deal(room, deal)
-}
-
-/// The room with what its deal says.
-fn with_deal(room: RoomSettings, deal: &Deal) -> RoomSettings {
-    RoomSettings {
-        title: deal.title.clone(),
-        lobby_opens_at_ms: deal.created_at_ms.min(deal.starts_at_ms),
-        starts_at_ms: deal.starts_at_ms,
-        ends_at_ms: deal.ends_at_ms,
-        enter_path: format!("/deals/{}/buy", deal.id),
-        ..room
-    }
 }

@@ -73,17 +73,23 @@ async fn resolve(
             tracing::info!(%order, %room, "a hold was never committed; giving its units back");
             fast.release_unconfirmed(room, order).await?;
         }
-        Some(OrderState::Released | OrderState::Refunded) => {
+        Some(OrderState::Released) => {
             fast.release(room, order).await?;
         }
-        Some(OrderState::Paid | OrderState::Refunding) => {
-            fast.settle(room, order).await?;
+        // The outbox says it, too; of a refunded order it goes on to say how many units come back.
+        Some(OrderState::Paid | OrderState::Refunding | OrderState::PartlyRefunded | OrderState::Refunded) => {
+            let pass_ms = match room.deal() {
+                Some(deal) => app.pass_ended_ms(deal).await?,
+                None => None,
+            };
+            fast.settle(room, order, pass_ms).await?;
         }
         Some(OrderState::Held) => {
             let ends_at_ms = app.parts.ledger.order(order).await?.map_or(0, |o| o.hold_expires_at_ms);
             again.push((order, ends_at_ms.max(now_ms().saturating_add(AGAIN_MS))));
         }
-        Some(OrderState::Paying) => again.push((order, now_ms().saturating_add(AGAIN_MS))),
+        // A quarantined order keeps its units until an operator has decided.
+        Some(OrderState::Paying | OrderState::Quarantined) => again.push((order, now_ms().saturating_add(AGAIN_MS))),
     }
     Ok(())
 }

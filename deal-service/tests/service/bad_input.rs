@@ -220,3 +220,33 @@ async fn other_bodies_asked_wrongly() {
     }
     assert_eq!(w.get(&format!("/api/v1/orders/{order}"), Some(shopper)).await.json()["state"], "held");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_keeps_a_room_as_it_is_and_refuses_what_none_can_be() {
+    let w = World::start(Run::Committer).await;
+    let wanted = json!({"mode": "draw", "theme": {"name": "가온 \"도예\""}, "notice": "a\nb"});
+    let mut good = None;
+    let deal = w
+        .deal_with(5, 5, |d| {
+            d.room = wanted.clone();
+            good = Some(d.clone());
+        })
+        .await;
+    assert_eq!(w.truth(deal).await.room, wanted);
+    let good = good.unwrap();
+    for room in [
+        json!([]),
+        json!("draw"),
+        json!({"mode": "lottery"}),
+        json!({"lobby_opens_at_ms": good.starts_at_ms + 1}),
+        json!({"lobby_opens_at_ms": "soon"}),
+        json!({"end_on_purchase": "yes"}),
+        json!({"notice": "x".repeat(65_536)}),
+    ] {
+        let new = ledger::NewDeal { id: DealId::new(), room: room.clone(), ..good.clone() };
+        let idem = ledger::Idem { actor: "test".into(), key: new.id.to_string(), fingerprint: [0; 32] };
+        let made = w.ledger.create_deal(&new, now_ms(), &idem, |_| ledger::Saved { status: 201, body: vec![] }).await;
+        assert!(matches!(made, Err(ledger::LedgerError::Refused(_))), "{room}: {made:?}");
+        assert!(w.ledger.deal(new.id).await.unwrap().is_none());
+    }
+}

@@ -216,17 +216,18 @@ async fn events_wait_while_a_stock_is_being_filled() {
     let deal = w.deal(9, 5).await;
     let order = w.hold(deal, w.person().await, "k", 2).await.order();
     let room = RoomId::of_deal(deal);
-    let keys: Vec<String> = ["stock", "holds", "units", "bought", "ops", "inside", "buying"]
-        .iter()
-        .map(|k| format!("fg:{{{room}}}:{k}"))
-        .collect();
+    let keys: Vec<String> =
+        ["stock", "holds", "units", "bought", "ops", "inside", "buying", "room", "entered", "ended"]
+            .iter()
+            .map(|k| format!("fg:{{{room}}}:{k}"))
+            .collect();
     let epoch = w.totals(deal).await.unwrap().epoch.to_string();
     let begin = ["a-token-of-its-own".to_owned(), epoch, "10000".to_owned()];
     w.redis.run(&deal_service::fast_stock::fill::BEGIN, &keys, &begin).await.unwrap();
     let fast = w.app.fast_stock();
     use deal_service::fast_stock::Applied::Loading;
     assert_eq!(
-        (fast.settle(&room, order).await.unwrap(), fast.release(&room, order).await.unwrap()),
+        (fast.settle(&room, order, Some(600_000)).await.unwrap(), fast.release(&room, order).await.unwrap()),
         (Loading, Loading)
     );
     assert_eq!(fast_hold(&w, deal, AccountId::new(), OrderId::new(), "k", 1_000).await, FastReply::NotLoaded);

@@ -13,6 +13,7 @@ mod faults;
 mod holds;
 mod model;
 mod orders;
+mod refunds;
 mod scripts;
 mod shop;
 mod world;

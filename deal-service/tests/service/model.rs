@@ -31,6 +31,7 @@ pub struct Model {
     pub bought: BTreeMap<AccountId, i64>,
     pub inside: BTreeSet<u64>,
     pub buying: BTreeSet<u64>,
+    pub ended: BTreeSet<u64>,
 }
 
 impl Model {
@@ -78,7 +79,7 @@ impl Model {
         }
     }
 
-    pub fn settle(&mut self, order: OrderId) -> Applied {
+    pub fn settle(&mut self, order: OrderId, ends_pass: bool) -> Applied {
         let Some(unit) = self.units.get_mut(&order) else { return Applied::Unknown };
         if unit.state == State::Sold {
             return Applied::Before;
@@ -88,6 +89,9 @@ impl Model {
         self.sold += unit.quantity;
         self.inside.remove(&unit.lease);
         self.buying.remove(&unit.lease);
+        if ends_pass {
+            self.ended.insert(unit.lease);
+        }
         Applied::Done
     }
 

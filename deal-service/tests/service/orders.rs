@@ -2,9 +2,10 @@
 
 use crate::world::{Run, World};
 use futures::StreamExt as _;
+use queue::keys::RoomKeys;
 use serde_json::{Value, json};
 use service_kit::clock::now_ms;
-use service_kit::ids::{AccountId, OrderId};
+use service_kit::ids::{AccountId, OrderId, RoomId};
 use std::time::Duration;
 
 async fn act(w: &World, order: OrderId, who: AccountId, verb: &str, key: &str) -> crate::world::Answer {
@@ -35,11 +36,40 @@ async fn a_purchase_and_its_refund() {
     assert_eq!(act(&w, order, shopper, "cancel", "c").await.slug(), "wrong-state");
     let refunding = act(&w, order, shopper, "refunds", "r").await;
     assert_eq!((refunding.status.as_u16(), refunding.json()["state"].as_str()), (202, Some("refunding")));
-    let work = w.ledger.claim_due_refunds(now_ms(), 10, 1_000).await.unwrap();
+    let work = w.ledger.claim_due_refunds("kakaopay", now_ms(), 10, 1_000).await.unwrap();
     assert!(w.ledger.refund_done(work[0].id, "R1", now_ms()).await.unwrap());
     w.settled_at(deal, 5, 0, 0).await;
     assert_eq!(w.get(&format!("/api/v1/orders/{order}"), Some(shopper)).await.json()["state"], "refunded");
     assert_eq!(w.hold(deal, shopper, "k2", 5).await.status, 201, "the limit is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_ends_the_pass_only_where_the_deal_says_so() {
+    let w = World::start(Run::All).await;
+    for ends in [false, true] {
+        let deal = w.deal_with(5, 5, |d| d.room = json!({ "end_on_purchase": ends, "lease_ms": 90_000 })).await;
+        let keys = RoomKeys::new(&RoomId::of_deal(deal));
+        // Everybody of this test has a pass for number 7, and its lease.
+        let until = (now_ms() + 60_000).to_string();
+        w.redis.command("ZADD", &[&keys.inside(), &until, "7"]).await.unwrap();
+        w.redis.command("HSET", &[&keys.entered(), "7", "1:00"]).await.unwrap();
+        let shopper = w.person().await;
+        let order = w.hold(deal, shopper, "k", 2).await.order();
+        act(&w, order, shopper, "payments", "p").await;
+        w.capture(order).await;
+        w.settled_at(deal, 3, 0, 2).await;
+        for key in [keys.inside(), keys.buying(), keys.entered()] {
+            assert_eq!(w.redis.command("EXISTS", &[&key]).await.unwrap().int(), Ok(0), "{key}: the place is free");
+        }
+        let ended = w.redis.command("ZSCORE", &[&keys.ended(), "7"]).await.unwrap();
+        match ended.int() {
+            Ok(until_ms) => {
+                let rest_ms = until_ms - now_ms();
+                assert!(ends && (30_000..=90_000).contains(&rest_ms), "until any pass is over: {rest_ms} ms");
+            }
+            Err(_) => assert!(!ends, "the pass did not end"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use service_kit::redis::{Script, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn keys(deal: DealId) -> Vec<String> {
-    ["stock", "holds", "units", "bought", "ops", "inside", "buying"]
+    ["stock", "holds", "units", "bought", "ops", "inside", "buying", "room", "entered", "ended"]
         .iter()
         .map(|k| format!("fg:{{deal-{deal}}}:{k}"))
         .collect()
@@ -38,6 +38,7 @@ async fn compare(w: &World, deal: DealId, model: &Model, at: &str) {
     assert_eq!(ops, model.ops.len(), "{at}: operations");
     assert_eq!(numbers(w, &k[5]).await, model.inside, "{at}: inside");
     assert_eq!(numbers(w, &k[6]).await, model.buying, "{at}: buying");
+    assert_eq!(numbers(w, &k[9]).await, model.ended, "{at}: ended");
 }
 
 /// One random step in both; `true` replies must agree.
@@ -83,9 +84,10 @@ async fn step(
             }
         }
         6 | 7 => {
-            let order = some_order(rng);
+            let (order, ends) = (some_order(rng), rng.random_bool(0.5));
             for _ in 0..times {
-                assert_eq!(fast.settle(&room, order).await.unwrap(), model.settle(order), "{at}: settle");
+                let settled = fast.settle(&room, order, ends.then_some(600_000)).await.unwrap();
+                assert_eq!(settled, model.settle(order, ends), "{at}: settle");
             }
         }
         8 => {
@@ -126,6 +128,7 @@ async fn scripts_do_what_the_model_does() {
             bought: BTreeMap::new(),
             inside: (1..=8).collect(),
             buying: BTreeSet::new(),
+            ended: BTreeSet::new(),
         };
         let lease_until = (now_ms() + 600_000).to_string();
         for number in 1..=8 {
@@ -187,7 +190,9 @@ async fn scripts_refuse_odd_arguments_and_change_nothing() {
     }
     refused(&w, &fast_stock::CONFIRM, deal, &[&o]).await;
     refused(&w, &fast_stock::CONFIRM, deal, &[&o, "-1"]).await;
-    refused(&w, &fast_stock::SETTLE, deal, &["x"]).await;
+    refused(&w, &fast_stock::SETTLE, deal, &["x", "0"]).await;
+    refused(&w, &fast_stock::SETTLE, deal, &[&o, "-1"]).await;
+    refused(&w, &fast_stock::SETTLE, deal, &[&o]).await;
     refused(&w, &fast_stock::RELEASE, deal, &[&o, "all"]).await;
     refused(&w, &fast_stock::SWEEP, deal, &["0", "0"]).await;
     refused(&w, &fast_stock::SWEEP, deal, &["-1", "10"]).await;

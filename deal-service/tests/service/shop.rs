@@ -4,6 +4,7 @@ use crate::world::{Answer, Run, World};
 use queue::control::{self, Change, Command};
 use queue::overrides::Overrides;
 use queue::registry;
+use queue::settings::{CopiedPass, Mode, OnePlacePer};
 use serde_json::{Value, json};
 use service_kit::clock::now_ms;
 use service_kit::ids::{DealId, RoomId};
@@ -48,10 +49,7 @@ fn new_deal() -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merchant_makes_a_deal_and_it_sells() {
     let w = World::start(Run::All).await;
-    let api_key = "sk_live_0123456789abcdef";
-    let hash: [u8; 32] =
-        sha2::Digest::finalize(sha2::Digest::chain_update(<sha2::Sha256 as sha2::Digest>::new(), api_key)).into();
-    w.ledger.create_api_key(w.merchant, &hash, "sk_live_0123", now_ms()).await.unwrap();
+    let api_key = &w.api_key().await;
     let post = async |bearer: &str, key: Option<&str>, body: &Value| {
         let mut request = w.http.post(format!("{}/api/v1/deals", w.url)).bearer_auth(bearer).json(body);
         if let Some(key) = key {
@@ -140,6 +138,61 @@ async fn every_deal_gets_a_room_and_the_operator_keeps_the_last_word() {
     w.redis.command("FLUSHALL", &["SYNC"]).await.unwrap();
     w.eventually("the room comes back", async || find().await.is_some()).await;
     assert_eq!(find().await.unwrap(), room, "as the deal says; gates bring the operator's words back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merchant_says_what_the_room_is_like() {
+    let w = World::start(Run::All).await;
+    let api_key = w.api_key().await;
+    let starts_at_ms = now_ms() + 600_000;
+    let mut body = new_deal();
+    body["starts_at_ms"] = json!(starts_at_ms);
+    body["room"] = json!({
+        "mode": "draw", "lobby_opens_at_ms": starts_at_ms - 60_000, "copied_pass": "refuse", "refresh": "keep",
+        "lease_ms": 120_000, "one_place_per": "person", "end_on_purchase": true,
+        "theme": { "look": "night", "name": "Gaon Ceramics", "accent": "#ffd7a0" },
+        "notice": { "ko": "결제는 카카오페이만 됩니다.", "en": "Only KakaoPay is taken today." },
+    });
+    let made = w.new_deal(&api_key, "room", &body).await;
+    assert_eq!(made.status, 201, "{}", made.json());
+    assert_eq!(
+        (&made.json()["mode"], &made.json()["lobby_opens_at_ms"]),
+        (&json!("draw"), &json!(starts_at_ms - 60_000))
+    );
+    let room_id: RoomId = made.json()["room"].as_str().unwrap().parse().unwrap();
+    let find = async || {
+        let listing = registry::fetch(&w.redis, 0).await.unwrap().unwrap_or_default();
+        listing.rooms().into_iter().find(|r| r.room == room_id)
+    };
+    w.eventually("the room is published", async || find().await.is_some()).await;
+    let room = find().await.unwrap();
+    assert_eq!((room.mode, room.lobby_opens_at_ms, room.lease_ms), (Mode::Draw, starts_at_ms - 60_000, 120_000));
+    assert_eq!((room.copied_pass, room.one_place_per), (CopiedPass::Refuse, OnePlacePer::Person));
+    assert_eq!(room.theme.name.as_deref(), Some("Gaon Ceramics"));
+    assert_eq!(room.notice.as_ref().map(|n| n.text("en")), Some("Only KakaoPay is taken today."));
+    // What was not said is as the service is set up, and stays so.
+    assert_eq!((room.claim_window_ms, room.stock_aware), (w.app.config().claim_window_ms, true));
+    // Codes of lanes are the merchant's own: nobody else reads them.
+    let mut secret = new_deal();
+    secret["room"] = json!({ "lanes": [{ "name": "vip", "share_percent": 20, "codes": [{ "code": "Spring-24" }] }] });
+    let made = w.new_deal(&api_key, "lanes", &secret).await;
+    assert_eq!(made.status, 201, "{}", made.json());
+    let read = w.get(&format!("/api/v1/deals/{}", made.json()["id"].as_str().unwrap()), None).await;
+    assert!(!String::from_utf8(read.bytes).unwrap().contains("Spring-24"));
+    // Each rule that is broken is named, and nothing is made.
+    for (room, field) in [
+        (json!({ "mode": "lottery" }), "room.mode"),
+        (json!({ "lobby_opens_at_ms": starts_at_ms + 1 }), "room.lobby_opens_at_ms"),
+        (json!({ "theme": { "accent": "#ffffff" } }), "room.theme.accent"),
+        (json!({ "enter_path": "/elsewhere" }), "room.enter_path"),
+    ] {
+        let mut bad = body.clone();
+        bad["room"] = room;
+        let refused = w.new_deal(&api_key, "bad", &bad).await;
+        assert_eq!((refused.status.as_u16(), refused.slug().as_str()), (422, "invalid-field"), "{field}");
+        assert!(refused.json()["detail"].as_str().unwrap().contains(&format!("`{field}`")), "{}", refused.json());
+    }
+    assert_eq!(w.get("/api/v1/deals", None).await.json()["data"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

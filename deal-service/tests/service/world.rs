@@ -71,6 +71,7 @@ pub fn config() -> Config {
         lease_ms: 600_000,
         overbooking_percent: 150,
         keep_room_ms: 3_600_000,
+        providers: vec!["kakaopay".into(), "toss".into(), "stripe".into()],
         streams_max: 64,
         streams_per_account_max: 2,
         password_hashers: 2,
@@ -122,6 +123,20 @@ impl World {
         Self { app, ledger, redis, server, url, pg_url, http, merchant, stop, running, _dir: dir }
     }
 
+    /// An API key of the merchant.
+    pub async fn api_key(&self) -> String {
+        let key = "sk_live_0123456789abcdef";
+        let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(key).into();
+        self.ledger.create_api_key(self.merchant, &hash, "sk_live_0123", now_ms()).await.unwrap();
+        key.to_owned()
+    }
+
+    /// What the API says to a merchant's new deal.
+    pub async fn new_deal(&self, api_key: &str, key: &str, body: &Value) -> Answer {
+        let request = self.http.post(format!("{}/api/v1/deals", self.url)).bearer_auth(api_key).json(body);
+        Answer::of(request.header("idempotency-key", key).send().await.unwrap()).await
+    }
+
     /// A deal that is open for an hour; loaded when this returns.
     pub async fn deal(&self, stock: i64, per_user_limit: i64) -> DealId {
         self.deal_with(stock, per_user_limit, |_| {}).await
@@ -142,6 +157,8 @@ impl World {
             admission_rate_per_s: 100,
             admission_cap: 1_000,
             hold_ttl_ms: 60_000,
+            shopper_refund_ms: 604_800_000,
+            room: serde_json::json!({}),
         };
         change(&mut new);
         let idem = Idem { actor: "test".into(), key: new.id.to_string(), fingerprint: [0; 32] };
@@ -293,7 +310,7 @@ impl World {
     pub async fn capture(&self, order: OrderId) {
         let found = self.ledger.order(order).await.unwrap().unwrap();
         let payment = found.payment.expect("a payment was started").id;
-        self.ledger.settle_captured(payment, "A1", found.amount, now_ms()).await.unwrap();
+        self.ledger.settle_captured(payment, "A1", found.amount, ledger::Actor::Worker, now_ms()).await.unwrap();
     }
 
     pub async fn eventually(&self, what: &str, check: impl AsyncFn() -> bool) {

@@ -4,9 +4,13 @@ pub mod healthcheck;
 pub mod key;
 pub mod merchant;
 pub mod migrate;
+pub mod order;
+pub mod payments;
+pub mod rebuild;
 pub mod role;
 pub mod room;
 pub mod room_codes;
+pub mod simulate_payments;
 pub mod verify;
 pub mod verify_draw;
 

@@ -78,7 +78,11 @@ pub async fn audit(ledger: &Ledger, redis: Option<&Redis>) -> anyhow::Result<Vec
 /// Units as one store sees them: total, available, held, sold.
 type Units = [i64; 4];
 
-async fn compare(ledger: &Ledger, redis: &Redis, deal: &Deal) -> anyhow::Result<Option<Finding>> {
+/// Compares one deal's fast stock with the ledger, again and again until they agree or stay apart.
+///
+/// # Errors
+/// When a store does not answer.
+pub async fn compare(ledger: &Ledger, redis: &Redis, deal: &Deal) -> anyhow::Result<Option<Finding>> {
     let keys = RoomKeys::new(&RoomId::of_deal(deal.id));
     let mut last = None;
     for look in 0..LOOKS {

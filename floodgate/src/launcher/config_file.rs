@@ -19,7 +19,7 @@ pub struct Choices {
     pub shop: String,
     /// Lines added to `[payment_adapter]`.
     pub payments: String,
-    /// Lines added to `[payment_adapter.kakaopay]`.
+    /// Lines added to each provider's section.
     pub provider: String,
 }
 
@@ -116,13 +116,27 @@ listen = "{shop}"
 admin_listen = "{shop_admin}"
 public_url = "http://{gate}"
 cookie_secure = false
+providers = ["kakaopay", "toss", "stripe"]
 {shop_lines}
 [payment_adapter]
 listen = "{payments}"
 admin_listen = "{payments_admin}"
 public_url = "http://{gate}"
 {payment_lines}
-[payment_adapter.kakaopay]
+[payment_adapter.providers.toss]
+base_url = "http://{simulator}"
+secret_key = "test_sk_0000000000000000000000000000"
+client_key = "test_ck_0000000000000000000000000000"
+sdk_url = "http://{simulator}/toss/sdk/v2"
+page_origins = ["http://{simulator}"]
+{provider_lines}[payment_adapter.providers.stripe]
+base_url = "http://{simulator}"
+secret_key = "sk_test_simulated"
+publishable_key = "pk_test_simulated"
+webhook_secret = "whsec_simulated"
+sdk_url = "http://{simulator}/stripe/sdk/v3"
+page_origins = ["http://{simulator}"]
+{provider_lines}[payment_adapter.providers.kakaopay]
 base_url = "http://{simulator}"
 secret_key = "DEV0000000000000000000000000000000000000"
 cid = "TC0ONETIME"
@@ -131,6 +145,8 @@ cid = "TC0ONETIME"
 listen = "{simulator}"
 admin_listen = "{simulator_admin}"
 public_url = "http://{simulator}"
+toss_webhook_url = "http://{gate}/payments/webhooks/toss"
+stripe_webhook_url = "http://{gate}/payments/webhooks/stripe"
 "#
     )
 }

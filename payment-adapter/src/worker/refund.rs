@@ -21,7 +21,7 @@ impl Shared {
         let started = monotonic();
         let first = work.state == RefundState::Requested;
         let kind = if first { "refund" } else { "query_refund" };
-        let done = match self.line(&work.provider) {
+        let done = match self.line(&work.provider, work.merchant) {
             None => {
                 tracing::error!(provider = work.provider, "no driver for this provider");
                 self.rest(work, (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX)).await
@@ -38,6 +38,8 @@ impl Shared {
             Called::MovedOn => Ok(Done::DUPLICATE),
             Called::Resting(again_ms) => self.rest(work, again_ms).await,
             Called::Answered(Answer::Settled(RefundStanding::Done { reference })) => self.done(work, &reference).await,
+            Called::Answered(Answer::Settled(RefundStanding::Pending)) => self.pending(work).await,
+            Called::Answered(Answer::Settled(RefundStanding::Failed(why))) => self.failed(work, &why).await,
             Called::Answered(Answer::Settled(RefundStanding::NotDone)) => {
                 let now_ms = (self.clock)();
                 // From `sending` back to where an attempt may begin; nobody else's before a lease is over.
@@ -51,10 +53,16 @@ impl Shared {
 
     async fn send(&self, line: &Line, work: &RefundWork) -> Result<Done, LedgerError> {
         let call = Call { kind: "refund", attempt: AttemptKind::Refund, payment: work.payment, refund: Some(work.id) };
-        match line.call(&self.ledger, call, line.provider.refund(work), String::clone, &*self.clock).await? {
+        let answer = service_kit::failpoint::around("C2.before", "C2.after", line.provider.refund(work));
+        match line.call(&self.ledger, call, answer, |at| format!("{at:?}"), &*self.clock).await? {
             Called::MovedOn => Ok(Done::DUPLICATE),
             Called::Resting(again_ms) => self.rest(work, again_ms).await,
-            Called::Answered(Answer::Settled(reference)) => self.done(work, &reference).await,
+            Called::Answered(Answer::Settled(RefundStanding::Done { reference })) => self.done(work, &reference).await,
+            Called::Answered(Answer::Settled(RefundStanding::Pending)) => self.pending(work).await,
+            Called::Answered(Answer::Settled(RefundStanding::Failed(why))) => self.failed(work, &why).await,
+            Called::Answered(Answer::Settled(RefundStanding::NotDone)) => {
+                self.doubtful(work, &Doubt::Unreadable("a refund call that says: not done".to_owned())).await
+            }
             Called::Answered(Answer::Unknown(Doubt::Refused(why))) => self.refused(line, work, why).await,
             Called::Answered(Answer::Unknown(doubt)) => self.doubtful(work, &doubt).await,
         }
@@ -66,9 +74,7 @@ impl Shared {
             Called::Answered(Answer::Settled(RefundStanding::NotDone))
                 if work.state == RefundState::Requested || work.tries >= TRIES_BEFORE_FAILURE =>
             {
-                tracing::error!(%why, "the provider refuses a refund");
-                let write = || self.ledger.refund_failed(work.id, &why.code, &why.message, (self.clock)());
-                Ok(if self.persist(write).await? { Done::DECLINED } else { Done::DUPLICATE })
+                self.failed(work, &why).await
             }
             _ => self.doubtful(work, &Doubt::Refused(why)).await,
         }
@@ -81,16 +87,36 @@ impl Shared {
     }
 
     async fn done(&self, work: &RefundWork, reference: &str) -> Result<Done, LedgerError> {
-        let done = self.persist(|| self.ledger.refund_done(work.id, reference, (self.clock)())).await?;
+        let write = || self.ledger.refund_done(work.id, reference, (self.clock)());
+        let done = service_kit::failpoint::around("C3.before", "C3.after", self.persist(write)).await?;
         tracing::info!(reference, amount = %work.amount, "refunded");
         Ok(if done { Done::OK } else { Done::DUPLICATE })
     }
 
+    async fn failed(&self, work: &RefundWork, why: &Refusal) -> Result<Done, LedgerError> {
+        tracing::error!(%why, "the provider refuses a refund");
+        let write = || self.ledger.refund_failed(work.id, &why.code, &why.message, (self.clock)());
+        Ok(if self.persist(write).await? { Done::DECLINED } else { Done::DUPLICATE })
+    }
+
+    /// Accepted, and not done yet: asked about from time to time.
+    async fn pending(&self, work: &RefundWork) -> Result<Done, LedgerError> {
+        let next_at_ms = (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX);
+        self.persist(|| self.ledger.refund_unknown(work.id, next_at_ms, (self.clock)())).await?;
+        Ok(Done::again(next_at_ms))
+    }
+
     async fn doubtful(&self, work: &RefundWork, doubt: &Doubt) -> Result<Done, LedgerError> {
-        let next_at_ms = match doubt {
-            Doubt::Mismatch(_) => (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX),
-            _ => self.after_back_off(work.tries),
-        };
+        // One wrong figure in the answer to a cancel has us ask; one in the provider's own record is for an operator.
+        if let Doubt::Mismatch(mismatch) = doubt
+            && work.state != RefundState::Requested
+        {
+            let why = mismatch.to_string();
+            tracing::error!(why, "a refund is set aside: an operator must look");
+            self.persist(|| self.ledger.park_refund(work.id, &why, (self.clock)())).await?;
+            return Ok(Done::DECLINED);
+        }
+        let next_at_ms = self.after_back_off(work.tries);
         self.persist(|| self.ledger.refund_unknown(work.id, next_at_ms, (self.clock)())).await?;
         Ok(Done::again(next_at_ms))
     }

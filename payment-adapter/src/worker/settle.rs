@@ -6,7 +6,7 @@ use crate::call::Line;
 use crate::metric;
 use crate::provider::Refusal;
 use crate::rules::{self, Conclusion};
-use ledger::{Capture, Ended, LedgerError, PaymentState, PaymentWork};
+use ledger::{Actor, Capture, Ended, LedgerError, PaymentState, PaymentWork};
 use metrics::counter;
 use service_kit::money::Money;
 use std::time::Duration;
@@ -26,8 +26,10 @@ impl Shared {
         conclusion: Conclusion,
     ) -> Result<Done, LedgerError> {
         match conclusion {
-            Conclusion::Captured { reference, amount } => self.captured(line, work, &reference, amount).await,
-            Conclusion::End { how, why } => self.ended(work, judged, how, &why).await,
+            Conclusion::Captured { reference, amount, refunded_minor } => {
+                self.captured(line, work, &reference, amount, refunded_minor).await
+            }
+            Conclusion::End { how, why } => self.ended(line, work, judged, how, &why).await,
             Conclusion::ConfirmAgain => {
                 // Half of the tries were queries. The first repetition is at once, so that a crash costs no time.
                 let pause_ms = if work.tries <= 2 { 0 } else { rules::back_off_ms(work.tries / 2, rand::random()) };
@@ -35,8 +37,26 @@ impl Shared {
                 self.persist(|| self.ledger.confirm_again(work.id, next_at_ms, (self.clock)())).await?;
                 Ok(Done::again(next_at_ms))
             }
+            Conclusion::Deposit { until_ms, next_at_ms } => {
+                let write = || self.ledger.mark_waiting(work.id, until_ms, next_at_ms, (self.clock)());
+                self.persist(write).await?;
+                Ok(Done::again(next_at_ms))
+            }
+            Conclusion::Agrees => {
+                self.persist(|| self.ledger.recheck_done(work.id)).await?;
+                Ok(Done::DUPLICATE)
+            }
+            Conclusion::Differs => {
+                self.quarantine(line, work, "the provider's figures are not the order's").await?;
+                Ok(Done::DECLINED)
+            }
+            Conclusion::Park(why) => {
+                tracing::error!(why, "a payment is set aside: an operator must look");
+                self.persist(|| self.ledger.park_payment(work.id, why, (self.clock)())).await?;
+                Ok(Done::DECLINED)
+            }
             Conclusion::WaitUntil(next_at_ms) => self.postpone(work, next_at_ms).await,
-            Conclusion::Retry if judged == PaymentState::Ready => {
+            Conclusion::Retry if judged == PaymentState::Ready || work.is_recheck => {
                 self.postpone(work, self.after_back_off(work.tries)).await
             }
             Conclusion::Retry => {
@@ -53,32 +73,49 @@ impl Shared {
         work: &PaymentWork,
         reference: &str,
         amount: Money,
+        refunded_minor: i64,
     ) -> Result<Done, LedgerError> {
-        let written = self.persist(|| self.ledger.settle_captured(work.id, reference, amount, (self.clock)())).await;
-        match written {
-            Ok(Capture::Paid) => {
-                let minor = u64::try_from(amount.minor()).unwrap_or(0);
-                counter!(metric::CAPTURED, "currency" => amount.currency().code()).increment(minor);
-                tracing::info!(reference, %amount, "captured");
-                Ok(Done::OK)
-            }
-            Ok(Capture::Already) => Ok(Done::DUPLICATE),
-            Ok(Capture::Mismatch) => {
-                self.alarm(line, "the captured amount is not the order's");
-                let next_at_ms = (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX);
-                self.persist(|| self.ledger.mark_unknown(work.id, next_at_ms, (self.clock)())).await?;
-                Ok(Done::again(next_at_ms))
-            }
+        let actor = if work.is_recheck { Actor::Reconciliation } else { Actor::Worker };
+        let write = || self.ledger.settle_captured(work.id, reference, amount, actor, (self.clock)());
+        let capture = match service_kit::failpoint::around("P3.after", "P4.after", self.persist(write)).await {
             Err(LedgerError::Refused(why)) => {
                 self.alarm(line, &why);
-                Err(LedgerError::Refused(why))
+                return Err(LedgerError::Refused(why));
             }
-            Err(error) => Err(error),
+            result => result?,
+        };
+        if refunded_minor != work.refunded_minor && capture != Capture::Mismatch {
+            // Somebody gave money back (or it was taken back) at the provider: not ours to explain away.
+            self.quarantine(line, work, "the provider has given back another sum than we have").await?;
+            return Ok(Done::DECLINED);
         }
+        match capture {
+            Capture::Paid | Capture::GoesBack => {
+                let minor = u64::try_from(amount.minor()).unwrap_or(0);
+                counter!(metric::CAPTURED, "currency" => amount.currency().code()).increment(minor);
+                tracing::info!(reference, %amount, goes_back = capture == Capture::GoesBack, "captured");
+                Ok(Done::OK)
+            }
+            Capture::Already => Ok(Done::DUPLICATE),
+            Capture::Mismatch => {
+                self.alarm(line, "the captured amount is not the order's");
+                Ok(Done::DECLINED)
+            }
+        }
+    }
+
+    /// Quarantines the order, with an alarm when it was not before.
+    async fn quarantine(&self, line: &Line, work: &PaymentWork, what: &str) -> Result<(), LedgerError> {
+        let actor = if work.is_recheck { Actor::Reconciliation } else { Actor::Worker };
+        if self.persist(|| self.ledger.quarantine(work.id, what, work.refunded_minor, actor, (self.clock)())).await? {
+            self.alarm(line, what);
+        }
+        Ok(())
     }
 
     async fn ended(
         &self,
+        line: &Line,
         work: &PaymentWork,
         judged: PaymentState,
         how: Ended,
@@ -90,14 +127,18 @@ impl Shared {
         if !moved {
             return Ok(Done::DUPLICATE);
         }
+        // No money was taken: a reservation on the shopper's card need not stay either.
+        if judged != PaymentState::Requested {
+            line.provider.abandon(work).await;
+        }
         tracing::info!(?how, %why, "ended without money");
         Ok(Done::DECLINED)
     }
 
-    /// Money at the provider that the ledger does not take: an operator must look.
+    /// Money at the provider that does not fit the ledger: an operator must look.
     fn alarm(&self, line: &Line, why: &str) {
         counter!(metric::MISMATCHES, "provider" => line.provider.name(), "field" => "ledger").increment(1);
-        tracing::error!(why, "the provider has money that the ledger refuses: an operator must look");
+        tracing::error!(why, "money at the provider does not fit the ledger: an operator must look");
     }
 
     /// Writes, and tries again while the store does not answer. Only for writes that may be repeated.

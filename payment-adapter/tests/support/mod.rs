@@ -3,7 +3,8 @@
 
 use ledger::*;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use payment_adapter::{Clock, Config, Worker, kakaopay::KakaoPay, return_http};
+use payment_adapter::providers::Account;
+use payment_adapter::{Clock, Config, Worker, checkout_http, return_http, webhook_http};
 use serde_json::{Value, json};
 use service_kit::clock::now_ms;
 use service_kit::ids::*;
@@ -78,16 +79,26 @@ impl Bench {
             .unwrap();
         let pages = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shop = format!("http://{}", pages.local_addr().unwrap());
-        let router = return_http::router(ledger.clone());
-        tokio::spawn(async move { axum::serve(pages, router).await });
         let provider = format!("http://{}", sim.address);
         let cfg: Config = serde_json::from_value(json!({
             "listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "public_url": shop, "poll_ms": 50,
             "lease_ms": 4 * timeout_ms + 1_000,
-            "kakaopay": { "base_url": provider, "secret_key": "DEVtest", "cid": "TC0ONETIME", "timeout_ms": timeout_ms },
+            "providers": {
+                "kakaopay": { "base_url": provider, "secret_key": "DEVtest", "cid": "TC0ONETIME", "timeout_ms": timeout_ms },
+                "toss": { "base_url": provider, "secret_key": "test_sk_x", "client_key": "test_ck_x", "timeout_ms": timeout_ms,
+                    "sdk_url": format!("{provider}/toss/sdk/v2"), "page_origins": [provider] },
+                "stripe": { "base_url": provider, "secret_key": "sk_test_x", "publishable_key": "pk_test_x",
+                    "webhook_secret": "whsec_simulated", "timeout_ms": timeout_ms,
+                    "sdk_url": format!("{provider}/stripe/sdk/v3"), "page_origins": [provider] },
+            },
         }))
         .unwrap();
         cfg.validate().unwrap();
+        let accounts: Arc<[Account]> = cfg.accounts().unwrap().into();
+        let router = return_http::router(ledger.clone(), accounts.clone())
+            .merge(checkout_http::router(ledger.clone(), accounts.clone(), &cfg.public_url))
+            .merge(webhook_http::router(ledger.clone(), accounts));
+        tokio::spawn(async move { axum::serve(pages, router).await });
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let control = format!("http://{}", sim.control_address);
         let ahead_ms = Arc::default();
@@ -102,7 +113,7 @@ impl Bench {
     pub fn worker(&self) -> Worker {
         let ahead_ms = self.ahead_ms.clone();
         let clock: Clock = Arc::new(move || now_ms() + ahead_ms.load(Ordering::Relaxed));
-        Worker::new(&self.cfg, self.ledger.clone(), vec![Arc::new(KakaoPay::new(&self.cfg.kakaopay).unwrap())], clock)
+        Worker::new(&self.cfg, self.ledger.clone(), &self.cfg.accounts().unwrap(), clock)
     }
     pub fn hire(&mut self) {
         let (worker, shutdown) = (self.worker(), self.shutdown.clone());
@@ -115,8 +126,14 @@ impl Bench {
             let _ = worker.await;
         }
     }
+    pub fn config(&self) -> Config {
+        self.cfg.clone()
+    }
+    pub fn set_toss_method(&mut self, method: &str) {
+        self.cfg.providers.toss.as_mut().unwrap().method = method.to_owned();
+    }
     pub fn point_driver_at(&mut self, base_url: &str) {
-        self.cfg.kakaopay.base_url = base_url.to_owned();
+        self.cfg.providers.kakaopay.as_mut().unwrap().base_url = base_url.to_owned();
     }
     /// Moves the workers' clock.
     pub fn pass_time(&self, ms: i64) {
@@ -137,8 +154,12 @@ impl Bench {
     pub async fn provider_ledger(&self) -> Value {
         self.http.get(format!("{}/_control/ledger", self.control)).send().await.unwrap().json().await.unwrap()
     }
-    /// Holds a unit and starts its payment.
+    /// Holds a unit and starts its payment at KakaoPay.
     pub async fn buy(&self) -> Bought {
+        self.buy_with("kakaopay").await
+    }
+    /// Holds a unit and starts its payment.
+    pub async fn buy_with(&self, provider: &str) -> Bought {
         let account = AccountId::new();
         let new = NewAccount {
             id: account,
@@ -167,7 +188,7 @@ impl Bench {
             payment: PaymentId::new(),
             order: order.id,
             account,
-            provider: "kakaopay".into(),
+            provider: provider.into(),
             return_secret: SECRET.into(),
             trace_id: "t".into(),
         };
@@ -228,9 +249,10 @@ impl Bench {
         let request = RequestRefund {
             refund: RefundId::new(),
             order: bought.order,
-            account: bought.account,
+            by: RefundBy::Shopper(bought.account),
+            amount_minor: None,
+            units: None,
             reason: "changed my mind".into(),
-            trace_id: "t".into(),
         };
         let replay =
             self.ledger.request_refund(&request, now_ms(), &idem(&request.refund.to_string()), saved).await.unwrap();
@@ -315,6 +337,8 @@ async fn make_deal(ledger: &Ledger) -> DealId {
         admission_rate_per_s: 10,
         admission_cap: 100,
         hold_ttl_ms: 60_000,
+        shopper_refund_ms: 604_800_000,
+        room: serde_json::json!({}),
     };
     assert!(matches!(ledger.create_deal(&new, now, &idem("deal"), saved).await.unwrap(), Replay::Fresh(_)));
     deal

@@ -1,6 +1,11 @@
 //! A simulator on free ports and a client that talks to it as a merchant, a shopper and an operator.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod golden;
+pub mod hook;
+pub mod stripe;
+pub mod toss;
+
 use payment_simulator::{Config, Running, start};
 use serde_json::{Value, json};
 use service_kit::shutdown::{Trigger, channel};
@@ -56,6 +61,17 @@ impl Shop {
     pub async fn control(&self, path: &str, body: Value) -> (u16, Value) {
         answer(self.http.post(format!("{}/_control/{path}", self.control)).json(&body)).await.unwrap()
     }
+    /// Moves the simulated clock, and waits until every webhook that is due then was tried.
+    pub async fn advance(&self, ms: i64) {
+        assert_eq!(self.control("clock", json!({ "advance_ms": ms })).await.0, 200);
+        self.webhooks().await;
+    }
+    /// The queue of webhooks, once nothing is due.
+    pub async fn webhooks(&self) -> Vec<Value> {
+        let url = format!("{}/_control/webhooks?wait_ms=10000", self.control);
+        let body: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
+        body["webhooks"].as_array().unwrap().clone()
+    }
     pub async fn ledger(&self) -> Value {
         self.http.get(format!("{}/_control/ledger", self.control)).send().await.unwrap().json().await.unwrap()
     }
@@ -97,7 +113,7 @@ impl Shop {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<(u16, Value)> {
+pub async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<(u16, Value)> {
     let response = request.send().await?;
     let status = response.status().as_u16();
     let text = response.text().await?;

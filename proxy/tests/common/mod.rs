@@ -64,7 +64,8 @@ pub fn settings(deal: DealId) -> RoomSettings {
     .unwrap()
 }
 
-fn metrics() -> PrometheusHandle {
+/// One for all worlds of a test program.
+pub fn metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| service_kit::telemetry::init_metrics("gate-test", proxy::HISTOGRAMS).unwrap()).clone()
 }

@@ -138,7 +138,11 @@ impl TreeBuilder {
         if !self.leaves.is_empty() {
             self.chunks.push(fold(self.leaves));
         }
-        Ok(Tree { count, root: fold(self.chunks.clone()), chunks: self.chunks })
+        let mut levels = vec![self.chunks];
+        while let Some(below) = levels.last().filter(|level| level.len() > 1) {
+            levels.push(level_up(below));
+        }
+        Ok(Tree { count, levels })
     }
 }
 
@@ -146,8 +150,8 @@ impl TreeBuilder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
     count: u32,
-    root: Digest,
-    chunks: Vec<Digest>,
+    /// From the hashes of the chunks up to the root.
+    levels: Vec<Vec<Digest>>,
 }
 
 impl Tree {
@@ -158,7 +162,7 @@ impl Tree {
 
     /// The hash over all records.
     pub fn root(&self) -> Digest {
-        self.root
+        self.levels.last().and_then(|level| level.first().copied()).unwrap_or_else(|| fold(Vec::new()))
     }
 
     /// Which bytes of the records a proof for `number` needs; `None` when there is no such number.
@@ -183,10 +187,11 @@ impl Tree {
         let (above, within) = (index / CHUNK_LEAVES, index % CHUNK_LEAVES);
         let leaf = Hex(*records.get(within)?);
         let leaves: Vec<Digest> = records.iter().map(leaf_hash).collect();
-        if self.chunks.get(above) != Some(&fold(leaves.clone())) {
+        if self.levels.first()?.get(above) != Some(&fold(leaves.clone())) {
             return None;
         }
-        let path = path(leaves, within).into_iter().chain(path(self.chunks.clone(), above)).collect();
+        let up = self.levels.iter().enumerate().filter_map(|(height, level)| level.get(above >> height ^ 1));
+        let path = path(leaves, within).into_iter().chain(up.copied()).collect();
         Some(Proof { number, count: self.count, leaf, path })
     }
 }

@@ -12,8 +12,12 @@
 -- Races: with call.lua over an expired call: whoever comes first counts the miss, the other finds it gone.
 -- Crash: all of it or nothing.
 if #KEYS ~= 11 or #ARGV < 4 or #ARGV > 1002 or #ARGV % 2 ~= 0 then return redis.error_reply('BADARG count') end
+-- One look at all of them together; one by one only to say which is wrong. Fewer than 16 digits are never too many.
+local digits = table.concat(ARGV):match('^%d+$')
 for i = 1, #ARGV do
-  if #ARGV[i] > 16 or not ARGV[i]:match('^%d+$') or tonumber(ARGV[i]) > 9007199254740991 then
+  local length = #ARGV[i]
+  if length == 0 or length > 16 or not digits and not ARGV[i]:match('^%d+$')
+    or length == 16 and tonumber(ARGV[i]) > 9007199254740991 then
     return redis.error_reply('BADARG ' .. i)
   end
 end
@@ -27,20 +31,32 @@ if now == 0 then
 end
 now = now + tonumber(state[4] or 0)
 local numbers = {}
-for i = 3, #ARGV, 2 do numbers[#numbers + 1] = ARGV[i] end
+for i = 1, #ARGV / 2 - 1 do numbers[i] = ARGV[2 * i + 1] end
+-- Those who simply wait are by far the most: the other sets are asked about the rest only.
 local in_line = redis.call('ZMSCORE', line, unpack(numbers))
-local in_lobby = redis.call('ZMSCORE', lobby, unpack(numbers))
-local in_called = redis.call('ZMSCORE', called, unpack(numbers))
-local in_inside = redis.call('ZMSCORE', inside, unpack(numbers))
-local in_buying = redis.call('ZMSCORE', buying, unpack(numbers))
+local rest, rest_at = {}, {}
+for i = 1, #numbers do
+  if not in_line[i] then
+    rest[#rest + 1] = numbers[i]
+    rest_at[#rest] = i
+  end
+end
+local function of_rest(key)
+  local scores = {}
+  if #rest > 0 then
+    local found = redis.call('ZMSCORE', key, unpack(rest))
+    for k, i in ipairs(rest_at) do scores[i] = found[k] end
+  end
+  return scores
+end
+local in_lobby, in_called, in_inside, in_buying = of_rest(lobby), of_rest(called), of_rest(inside), of_rest(buying)
 
--- Those who simply wait are by far the most: one command for all of them.
-local heard = {}
+-- One command for all who were heard. A number as an argument would be printed anew each time, so it is text once.
+local heard, second = {}, string.format('%d', math.floor(now / 1000))
+local told = 0
 local function listen(number)
-  heard[#heard + 1] = 'SET'
-  heard[#heard + 1] = 'u32'
-  heard[#heard + 1] = '#' .. number
-  heard[#heard + 1] = math.floor(now / 1000)
+  heard[told + 1], heard[told + 2], heard[told + 3], heard[told + 4] = 'SET', 'u32', '#' .. number, second
+  told = told + 4
   return 0
 end
 local function stand(number, place)
@@ -53,7 +69,7 @@ local function stand(number, place)
   return listen(number)
 end
 local function one(i, number, place)
-  if in_line[i] or in_lobby[i] then return listen(number) end
+  if in_lobby[i] then return listen(number) end
   if in_called[i] and tonumber(in_called[i]) > now then return 1 end
   local lease = tonumber(in_inside[i] or in_buying[i] or 0)
   if lease > 0 then return lease > now and 2 or 3 end
@@ -85,9 +101,14 @@ local function one(i, number, place)
 end
 
 local answers, known = {}, {}
-for i, number in ipairs(numbers) do
-  if known[number] == nil then known[number] = one(i, number, tonumber(ARGV[2 * i + 2])) end
-  answers[i] = known[number]
+for i = 1, #numbers do
+  local number = numbers[i]
+  if in_line[i] then
+    answers[i] = listen(number)
+  else
+    if known[number] == nil then known[number] = one(i, number, tonumber(ARGV[2 * i + 2])) end
+    answers[i] = known[number]
+  end
 end
-if #heard > 0 then redis.call('BITFIELD', seen, unpack(heard)) end
+if told > 0 then redis.call('BITFIELD', seen, unpack(heard)) end
 return answers

@@ -4,7 +4,7 @@
 -- Args  1 now_ms (0 = this server's clock)   2 most called numbers, most ended numbers   3 most rungs of the ladder
 -- Reply {now_ms, fields of the room (name, value, …), in line, in the lobby, silent, called, inside, buying,
 --        {available, held, sold, total} (nil = not loaded), {number, deadline in ms, …}, {rank, place, …},
---        {ended number, end of its pass in ms, …}}
+--        {ended number, end of its pass in ms, …}}; of the ended those whose pass would last longest: gates keep the others
 -- Rungs: ranks 0 to 63 each, then 2 % further each time (`ladder::next_rank`), and the last rank. A million people
 --   need fewer than 600, each one ZRANGE of one member.
 -- Operation id: none needed. Races: none, it is one moment. Crash: nothing was written.
@@ -43,5 +43,5 @@ return {
   redis.call('HMGET', stock, 'available', 'held', 'sold', 'total'),
   redis.call('ZRANGEBYSCORE', called, alive, '+inf', 'WITHSCORES', 'LIMIT', 0, called_max),
   ladder,
-  redis.call('ZRANGEBYSCORE', ended, alive, '+inf', 'WITHSCORES', 'LIMIT', 0, called_max),
+  redis.call('ZREVRANGEBYSCORE', ended, '+inf', alive, 'WITHSCORES', 'LIMIT', 0, called_max),
 }

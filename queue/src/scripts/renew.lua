@@ -23,7 +23,7 @@ now = now + tonumber(redis.call('HGET', room, 'skew_ms') or 0)
 for _, key in ipairs({ inside, buying }) do
   local lease = tonumber(redis.call('ZSCORE', key, number) or 0)
   if lease > now then
-    local since = tonumber(redis.call('HGET', entered, number) or now)
+    local since = tonumber(string.match(redis.call('HGET', entered, number) or '', '^%d+') or now)
     local until_ms = math.max(lease, math.min(now + tonumber(ARGV[2]), since + tonumber(ARGV[3])))
     redis.call('ZADD', key, string.format('%.0f', until_ms), number)
     return until_ms

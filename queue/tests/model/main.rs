@@ -184,10 +184,11 @@ impl Run {
             let number = called[self.random.below(called.len() as u64) as usize];
             (number, self.model.tickets[&number])
         };
-        // Each claim twice: the reply of the first one was lost.
+        // Each claim twice: the reply of the first one was lost; or another browser has a copy of the ticket.
         for _ in 0..2 {
-            let real = self.gate().claim(&self.room, number, place, false).await.unwrap();
-            let model = self.model.claim(&self.room, number, place, self.clock());
+            let browser = [0, 1, u64::MAX][self.random.below(3) as usize];
+            let real = self.gate().claim(&self.room, number, place, browser, false).await.unwrap();
+            let model = self.model.claim(&self.room, number, place, browser, self.clock());
             self.check(&format!("claim {number}"), &real, &model);
         }
     }
@@ -306,7 +307,7 @@ impl Run {
             model.called.iter().filter(|(_, until)| **until > now).map(|(n, until)| (*n, *until)).collect();
         self.check("called", &board.called_until, &called);
         let ended: BTreeSet<u64> = model.ended.iter().filter(|(_, until)| **until > now).map(|(n, _)| *n).collect();
-        self.check("ended", &board.ended.iter().copied().collect(), &ended);
+        self.check("ended", &board.ended.keys().copied().collect(), &ended);
         for (rank, (place, number)) in model.line.iter().enumerate().take(64) {
             let ticket = support::ticket(&self.room, *number, *place);
             self.check(&format!("rank of {number}"), &board.ahead_of(&ticket), &Some(rank as u64));
@@ -394,14 +395,15 @@ async fn run_seeds(seeds: Vec<u64>) -> Seen {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scripts_agree_with_the_model_step_by_step() {
     let seeds = seeds();
-    let many = seeds.len() > 100;
+    let (many, tens) = (seeds.len() > 100, seeds.len() as u64 / 10);
     let (even, odd): (Vec<u64>, Vec<u64>) = seeds.into_iter().partition(|s| s % 2 == 0);
     let (a, b) = (tokio::spawn(run_seeds(even)), tokio::spawn(run_seeds(odd)));
     let (a, b) = (a.await.unwrap(), b.await.unwrap());
     if many {
         let sums =
             [a.calls + b.calls, a.skips + b.skips, a.misses + b.misses, a.claims + b.claims, a.losses + b.losses];
-        let least = [1_000, 100, 100, 300, 100];
+        // Per ten seeds, so that a shorter run is measured as fairly as a long one.
+        let least = [50, 20, 20, 5, 1].map(|per_ten| per_ten * tens);
         assert!(sums.iter().zip(least).all(|(sum, least)| *sum > least), "too tame: {sums:?}");
         let reasons: BTreeSet<_> = a.reasons.union(&b.reasons).collect();
         assert_eq!(reasons.len(), 7, "reasons seen: {reasons:?}");

@@ -35,7 +35,8 @@ pub struct Model {
     pub called: BTreeMap<u64, i64>,
     pub inside: BTreeMap<u64, i64>,
     pub buying: BTreeMap<u64, i64>,
-    pub entered: BTreeMap<u64, i64>,
+    /// number → when and by which browser it was claimed
+    pub entered: BTreeMap<u64, (i64, u64)>,
     pub ended: BTreeMap<u64, i64>,
     pub missed_once: BTreeSet<u64>,
     pub left: BTreeSet<u64>,
@@ -304,13 +305,14 @@ impl Model {
         }
     }
 
-    pub fn claim(&mut self, room: &RoomSettings, number: u64, place: u64, clock: i64) -> Claim {
+    pub fn claim(&mut self, room: &RoomSettings, number: u64, place: u64, browser: u64, clock: i64) -> Claim {
         let now = clock + self.skew_ms;
         if self.ended.contains_key(&number) {
             return Claim::Missed;
         }
         if let Some(until) = self.inside.get(&number).or(self.buying.get(&number)) {
-            return if *until > now { Claim::Inside { lease_until_ms: *until } } else { Claim::Missed };
+            let browser = self.entered.get(&number).map_or(0, |(_, browser)| *browser);
+            return if *until > now { Claim::Inside { lease_until_ms: *until, browser } } else { Claim::Missed };
         }
         if let Some(until) = self.called.get(&number).copied() {
             if until <= now {
@@ -323,12 +325,12 @@ impl Model {
             self.missed_once.remove(&number);
             let lease_until_ms = now + i64::from(room.lease_ms);
             self.inside.insert(number, lease_until_ms);
-            self.entered.insert(number, now);
+            self.entered.insert(number, (now, browser));
             self.claims += 1;
             if let Some(second) = self.ring.get_mut(&(until - i64::from(room.claim_window_ms)).div_euclid(1_000)) {
                 second.1 += 1;
             }
-            return Claim::Inside { lease_until_ms };
+            return Claim::Inside { lease_until_ms, browser };
         }
         if self.line.values().any(|n| *n == number) {
             return Claim::NotYourTurn;
@@ -345,7 +347,7 @@ impl Model {
 
     pub fn renew(&mut self, room: &RoomSettings, number: u64, clock: i64) -> Option<i64> {
         let now = clock + self.skew_ms;
-        let since = self.entered.get(&number).copied().unwrap_or(now);
+        let since = self.entered.get(&number).map_or(now, |(since, _)| *since);
         let until = self
             .inside
             .get_mut(&number)

@@ -89,7 +89,7 @@ pub async fn beat(line: &Line, room: &RoomSettings, numbers: &[u64]) -> Result<V
 
 /// A claim of somebody in a room with one lane.
 pub async fn claim(line: &Line, room: &RoomSettings, number: u64) -> Result<Claim, StoreError> {
-    line.claim(room, number, place(number), false).await
+    line.claim(room, number, place(number), 0, false).await
 }
 
 /// Members of a ZSET with their scores, by score.

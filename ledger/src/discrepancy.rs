@@ -1,0 +1,217 @@
+//! Where our books and a provider's differ: found by the reconciliation, repaired by the worker or settled by an
+//! operator. One open row per provider, class and payment; finding it again changes nothing.
+
+use crate::pool::{id, int, opt_text, text};
+use crate::{Ledger, LedgerError};
+use serde::Serialize;
+use service_kit::ids::PaymentId;
+
+/// What differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiscrepancyClass {
+    /// We have a capture that the provider does not list.
+    OursOnly,
+    /// The provider has money that we know no payment for.
+    TheirsOnly,
+    /// Captured or refunded sums differ.
+    Amount,
+    /// One has ended and the other has not, or otherwise.
+    State,
+}
+
+impl DiscrepancyClass {
+    /// All classes.
+    pub const ALL: [Self; 4] = [Self::OursOnly, Self::TheirsOnly, Self::Amount, Self::State];
+    /// The word in SQL and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OursOnly => "ours_only",
+            Self::TheirsOnly => "theirs_only",
+            Self::Amount => "amount",
+            Self::State => "state",
+        }
+    }
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Discrepancy {
+    /// Id.
+    pub id: uuid::Uuid,
+    /// Which provider.
+    pub provider: String,
+    /// Word of [`DiscrepancyClass`].
+    pub class: String,
+    /// The provider's id of the payment, or ours when it has none.
+    pub reference: String,
+    /// Our payment, if there is one.
+    pub payment: Option<PaymentId>,
+    /// The figures.
+    pub detail: String,
+    /// When it was found, in ms.
+    pub found_at_ms: i64,
+}
+
+/// A payment as our books have it, for the comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the columns")]
+pub struct Booked {
+    pub payment: PaymentId,
+    pub order: uuid::Uuid,
+    pub provider_ref: Option<String>,
+    pub approval_code: Option<String>,
+    pub state: String,
+    pub captured_minor: i64,
+    pub refunded_minor: i64,
+    pub refunding_minor: i64,
+    pub currency: String,
+    pub updated_at_ms: i64,
+}
+
+impl Ledger {
+    /// Writes a difference down; answers whether it is new.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn found_discrepancy(
+        &self,
+        provider: &str,
+        class: DiscrepancyClass,
+        reference: &str,
+        payment: Option<PaymentId>,
+        detail: &str,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
+        let written = self
+            .client()
+            .await?
+            .execute(
+                "INSERT INTO discrepancy (id, provider, class, reference, payment_id, detail, state, found_at_ms)
+                 VALUES ($1, $2, $3, $4, $5, left($6, 1000), 'open', $7)
+                 ON CONFLICT (provider, class, reference) WHERE state = 'open' DO NOTHING",
+                &[
+                    &uuid::Uuid::now_v7(),
+                    &provider,
+                    &class.as_str(),
+                    &reference,
+                    &payment.map(|p| p.0),
+                    &detail,
+                    &now_ms,
+                ],
+            )
+            .await?;
+        Ok(written == 1)
+    }
+
+    /// Open differences, oldest first.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn open_discrepancies(&self, limit: i64) -> Result<Vec<Discrepancy>, LedgerError> {
+        let rows = self
+            .client()
+            .await?
+            .query("SELECT * FROM discrepancy WHERE state = 'open' ORDER BY found_at_ms, id LIMIT $1", &[&limit])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let payment: Option<uuid::Uuid> = row.get("payment_id");
+                Ok(Discrepancy {
+                    id: id(row, "id")?,
+                    provider: text(row, "provider")?,
+                    class: text(row, "class")?,
+                    reference: text(row, "reference")?,
+                    payment: payment.map(PaymentId),
+                    detail: text(row, "detail")?,
+                    found_at_ms: int(row, "found_at_ms")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Closes a difference: `repaired` when both sides agree again, `dismissed` when an operator says so. `false` when
+    /// it is not open.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn close_discrepancy(
+        &self,
+        discrepancy: uuid::Uuid,
+        repaired: bool,
+        who: &str,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
+        let state = if repaired { "repaired" } else { "dismissed" };
+        let closed = self
+            .client()
+            .await?
+            .execute(
+                "UPDATE discrepancy SET state = $2, resolved_at_ms = $3, resolved_by = $4 WHERE id = $1 AND state = 'open'",
+                &[&discrepancy, &state, &now_ms, &who],
+            )
+            .await?;
+        Ok(closed == 1)
+    }
+
+    /// Payments of a provider that have a session and moved since `since_ms`, for the comparison; `after` pages on.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn booked(
+        &self,
+        provider: &str,
+        since_ms: i64,
+        after: Option<PaymentId>,
+        limit: i64,
+    ) -> Result<Vec<Booked>, LedgerError> {
+        let rows = self
+            .client()
+            .await?
+            .query(
+                "SELECT * FROM payment WHERE provider = $1 AND updated_at_ms >= $2 AND provider_ref IS NOT NULL
+                 AND ($3::uuid IS NULL OR id > $3) ORDER BY id LIMIT $4",
+                &[&provider, &since_ms, &after.map(|p| p.0), &limit],
+            )
+            .await?;
+        rows.iter().map(booked_row).collect()
+    }
+
+    /// The payment that a provider's listing is about: by our payment's id, our order's id, or the provider's id.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn booked_as(
+        &self,
+        provider: &str,
+        payment: Option<uuid::Uuid>,
+        order: Option<uuid::Uuid>,
+        reference: Option<&str>,
+    ) -> Result<Option<Booked>, LedgerError> {
+        let row = self
+            .client()
+            .await?
+            .query_opt(
+                "SELECT * FROM payment WHERE provider = $1 AND (id = $2 OR order_id = $3 OR provider_ref = $4 OR approval_code = $4)
+                 ORDER BY created_at_ms DESC LIMIT 1",
+                &[&provider, &payment, &order, &reference],
+            )
+            .await?;
+        row.as_ref().map(booked_row).transpose()
+    }
+}
+
+fn booked_row(row: &tokio_postgres::Row) -> Result<Booked, LedgerError> {
+    Ok(Booked {
+        payment: PaymentId(id(row, "id")?),
+        order: id(row, "order_id")?,
+        provider_ref: opt_text(row, "provider_ref")?,
+        approval_code: opt_text(row, "approval_code")?,
+        state: text(row, "state")?,
+        captured_minor: int(row, "captured_minor")?,
+        refunded_minor: int(row, "refunded_minor")?,
+        refunding_minor: int(row, "refunding_minor")?,
+        currency: text(row, "currency")?,
+        updated_at_ms: int(row, "updated_at_ms")?,
+    })
+}
