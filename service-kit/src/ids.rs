@@ -25,6 +25,10 @@ macro_rules! id_kinds {
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
+            /// When it was made, in ms since 1970: the first 48 bits of a version 7 UUID.
+            pub fn made_at_ms(self) -> i64 {
+                i64::try_from(self.0.as_u128() >> 80).unwrap_or(0)
+            }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,6 +154,13 @@ impl From<VisitorId> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        let before = crate::clock::now_ms();
+        let made = OrderId::new().made_at_ms();
+        assert!((before - 1..=crate::clock::now_ms() + 1).contains(&made), "{made} is not about {before}");
+    }
 
     #[test]
     fn one_spelling_per_id() {

@@ -11,7 +11,7 @@ use crate::metric;
 use futures::StreamExt as _;
 use ledger::{LedgerError, OutboxEvent, OutboxKind};
 use service_kit::clock::now_ms;
-use service_kit::ids::{OrderId, RoomId};
+use service_kit::ids::RoomId;
 use service_kit::shutdown::Shutdown;
 
 /// Time between two looks when no notice comes.
@@ -141,22 +141,5 @@ async fn count(app: &App, event: &OutboxEvent) {
         }
     };
     metric::order(event.deal, outcome);
-    metric::order_lived(outcome, event.created_at_ms.saturating_sub(made_at_ms(event.order)));
-}
-
-/// When an order's id was made: the first 48 bits of a version 7 UUID.
-fn made_at_ms(order: OrderId) -> i64 {
-    i64::try_from(order.0.as_u128() >> 80).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_order_id_tells_when_it_was_made() {
-        let before = now_ms();
-        let made = made_at_ms(OrderId::new());
-        assert!((before - 1..=now_ms() + 1).contains(&made), "{made} is not about {before}");
-    }
+    metric::order_lived(outcome, event.created_at_ms.saturating_sub(event.order.made_at_ms()));
 }

@@ -128,7 +128,7 @@ impl Pass<'_> {
             let page = self.ledger.booked(self.provider, self.from_ms, after, PAGE).await?;
             for ours in &page {
                 let settled = self.now_ms.saturating_sub(ours.updated_at_ms) >= SETTLING_MS;
-                let inside = made_at_ms(ours.payment) >= self.from_ms;
+                let inside = ours.payment.made_at_ms() >= self.from_ms;
                 if ours.state == "captured" && settled && inside && !listed.contains(&ours.payment) {
                     let reference = ours.provider_ref.clone().unwrap_or_else(|| ours.payment.to_string());
                     let detail =
@@ -199,9 +199,4 @@ impl Pass<'_> {
         }
         Ok(())
     }
-}
-
-/// When a payment's id was made: the first 48 bits of a version 7 UUID.
-fn made_at_ms(payment: PaymentId) -> i64 {
-    i64::try_from(payment.0.as_u128() >> 80).unwrap_or(0)
 }
