@@ -38,6 +38,9 @@ pub struct Config {
     /// How long a room and its fast stock stay in Redis after the deal's end.
     #[serde(default = "keep_room_ms")]
     pub keep_room_ms: i64,
+    /// Who fills the fast stock again that Redis has lost.
+    #[serde(default)]
+    pub rebuild: Rebuild,
     /// The payment providers that a shopper may choose, the first one first. Each needs its account in the payment adapter.
     #[serde(default = "providers")]
     pub providers: Vec<String>,
@@ -56,6 +59,18 @@ pub struct Config {
     /// How long open requests may take after the signal to stop.
     #[serde(default = "drain_ms")]
     pub drain_ms: u64,
+}
+
+/// Who fills the fast stock of a deal anew when it is missing or disagrees with the ledger. The first filling of a
+/// deal is always automatic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rebuild {
+    /// The deal service, within a second.
+    #[default]
+    Automatic,
+    /// An operator, by `floodgate rebuild`. Until then that deal sells nothing.
+    Operator,
 }
 
 fn batch_max() -> usize {

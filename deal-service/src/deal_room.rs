@@ -1,13 +1,13 @@
 //! The waiting room of a deal, as its merchant wants it: the object `room` of a new deal.
 //!
 //! What is not said is as the service's configuration has it. Not a merchant's to say is what concerns the whole site:
-//! which requests pass without waiting, paths, the beacon of draws, what counts as a slow upstream.
+//! which requests pass without waiting, paths, a beacon from a file, what counts as a slow upstream.
 
 use crate::config::Config;
 use ledger::{Deal, NewDeal};
 use queue::lane::Lane;
 use queue::notice::Notice;
-use queue::settings::{AfterStoreLoss, CopiedPass, Mode, OnePlacePer, ProofOfWork, Refresh, RoomSettings};
+use queue::settings::{AfterStoreLoss, Beacon, CopiedPass, Mode, OnePlacePer, ProofOfWork, Refresh, RoomSettings};
 use queue::theme::Theme;
 use serde::{Deserialize, Serialize};
 use service_kit::ids::{DealId, RoomId};
@@ -44,6 +44,8 @@ macro_rules! wishes {
 wishes! {
     /// `fifo` or `draw`.
     mode: Mode;
+    /// What the draw's randomness comes from: `off` or `entrants`.
+    beacon: Beacon;
     /// When the lobby opens; with the deal when left out.
     lobby_opens_at_ms: i64;
     /// How long a call waits to be claimed.
@@ -107,6 +109,10 @@ impl DealRoom {
     /// # Errors
     /// An `invalid-field` problem that names the first field which breaks one.
     pub fn check(&self, new: &NewDeal, now_ms: i64, config: &Config) -> Result<(), Problem> {
+        // Its signer is the gate's, and a draw would wait for ever where there is none.
+        if self.beacon == Some(Beacon::File) {
+            return Err(Problem::field("room.beacon", "`off` or `entrants`: a signed file belongs to the site"));
+        }
         let facts = Facts {
             deal: new.id,
             title: &new.title,

@@ -8,7 +8,7 @@ pub mod fill;
 
 use ledger::OutboxEvent;
 use queue::keys::RoomKeys;
-use service_kit::ids::{AccountId, OrderId, RoomId};
+use service_kit::ids::{AccountId, OrderId, RoomId, VisitorId};
 use service_kit::money::Quantity;
 use service_kit::redis::{Redis, Reply, StoreError};
 use service_kit::script;
@@ -72,6 +72,8 @@ pub struct HoldAsk<'a> {
     pub quantity: Quantity,
     /// The visitor's lease number.
     pub lease: u64,
+    /// Whose pass: with the lease number it names one pass, also after a store that lost everything gave the number again.
+    pub visitor: &'a VisitorId,
     /// How long the hold may wait for its commit.
     pub confirm_ms: u32,
 }
@@ -92,6 +94,11 @@ pub enum FastReply {
     NotLoaded,
     /// Outside the deal's window, by the clock of Redis.
     NotOpen {
+        /// See the type.
+        known: bool,
+    },
+    /// The pass has served another account.
+    Stranger {
         /// See the type.
         known: bool,
     },
@@ -189,6 +196,7 @@ impl FastStock {
             ask.quantity.get().to_string(),
             ask.lease.to_string(),
             ask.confirm_ms.to_string(),
+            ask.visitor.to_string(),
         ];
         let reply = match self.redis.run(&HOLD, &keys(room), &args).await {
             Err(StoreError::Unknown(_)) => self.redis.run(&HOLD, &keys(room), &args).await?,
@@ -200,6 +208,7 @@ impl FastStock {
             "reused" => FastReply::KeyReused,
             "not_loaded" => FastReply::NotLoaded,
             "not_open" => FastReply::NotOpen { known: known()? },
+            "stranger" => FastReply::Stranger { known: known()? },
             "limit" => FastReply::PerUserLimit { known: known()? },
             "sold_out" => FastReply::SoldOut { known: known()? },
             _ => return Err(StoreError::Shape("hold answered something new")),

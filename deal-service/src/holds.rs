@@ -12,7 +12,8 @@ use crate::{metric, refusal};
 use axum::http::HeaderMap;
 use ledger::{Deal, HoldOutcome, NewHold};
 use service_kit::clock::{monotonic, now_ms};
-use service_kit::ids::{DealId, OrderId, RoomId};
+use service_kit::ids::{DealId, OrderId, RoomId, VisitorId};
+use service_kit::planted;
 use service_kit::problem::{Problem, Slug};
 
 /// How often a hold is tried while the fast stock is being filled.
@@ -21,14 +22,14 @@ const TRIES_MAX: u32 = 8;
 const TRY_PAUSE_MS: u64 = 60;
 
 impl App {
-    /// The lease number of a valid pass for this deal's room (header `Floodgate-Pass`, set by the gate).
+    /// Lease number and visitor of a valid pass for this deal's room (header `Floodgate-Pass`, set by the gate).
     ///
     /// # Errors
     /// `forbidden` without a valid pass: nobody gets past the line by reaching this service directly.
-    pub fn check_pass(&self, deal: DealId, headers: &HeaderMap, now_ms: i64) -> Result<u64, Problem> {
+    pub fn check_pass(&self, deal: DealId, headers: &HeaderMap, now_ms: i64) -> Result<(u64, VisitorId), Problem> {
         let token = headers.get("floodgate-pass").and_then(|v| v.to_str().ok()).unwrap_or_default();
         match self.parts.passes.verify(token, &RoomId::of_deal(deal), now_ms) {
-            Ok(pass) => Ok(pass.number),
+            Ok(pass) => Ok((pass.number, pass.visitor)),
             Err(_) => {
                 metric::reservation(deal, "not_admitted");
                 Err(Problem::new(
@@ -43,16 +44,24 @@ impl App {
     /// Takes units. Answers with the order as it was made, and whether the same key had made it before.
     ///
     /// # Errors
-    /// `sold-out`, `per-user-limit`, `deal-not-open`, `idempotency-key-reused`, `invalid-field`, or a 503 that says whether to repeat.
+    /// `sold-out`, `pass-of-another-account`, `per-user-limit`, `deal-not-open`, `idempotency-key-reused`, `invalid-field`, or a 503 that says whether to repeat.
     pub async fn place_hold(&self, request: HoldRequest) -> Result<(OrderView, bool), Problem> {
         let result = self.try_hold(&request).await;
+        if planted!("descriptor-per-request") {
+            std::mem::forget(std::fs::File::open("/dev/null"));
+        }
+        if planted!("series-per-person") {
+            metrics::counter!(metric::RESERVATIONS, "account" => request.account.to_string()).increment(1);
+        }
         let label = match &result {
             Ok((_, false)) => "ok",
+            Ok((_, true)) if planted!("replay-counted-as-new") => "ok",
             Ok((_, true)) => "duplicate",
             Err(problem) => match problem.slug {
                 Slug::SoldOut => "sold_out",
                 Slug::PerUserLimit => "limit_per_user",
                 Slug::DealNotOpen => "closed",
+                Slug::PassOfAnotherAccount => "not_admitted",
                 _ => "error",
             },
         };
@@ -72,6 +81,7 @@ impl App {
         let deal =
             self.parts.catalogue.deal(request.deal).await.map_err(|e| refusal::ledger(&e))?.ok_or_else(no_deal)?;
         let amount = deal.price.times(request.quantity).map_err(|e| Problem::field("quantity", e.to_string()))?;
+        let amount = if planted!("price-not-multiplied") { deal.price } else { amount };
         let room = RoomId::of_deal(deal.id);
         for _ in 0..TRIES_MAX {
             let now = now_ms();
@@ -80,9 +90,13 @@ impl App {
                 deal: deal.id,
                 account: request.account,
                 lease_number: i64::try_from(request.lease).unwrap_or(i64::MAX),
+                visitor: request.visitor.clone(),
                 quantity: request.quantity.get(),
                 amount,
-                idempotency_key: request.key.as_str().to_owned(),
+                idempotency_key: match planted!("key-not-kept-with-the-order") {
+                    true => OrderId::new().to_string(),
+                    false => request.key.as_str().to_owned(),
+                },
                 fingerprint: fingerprint(&["hold", &deal.id.to_string(), &request.quantity.get().to_string()]),
                 hold_expires_at_ms: now.saturating_add(deal.hold_ttl_ms),
                 confirm_by_ms: now.saturating_add(i64::from(self.parts.config.confirm_ms)),
@@ -95,6 +109,7 @@ impl App {
                 key: request.key.as_str(),
                 quantity: request.quantity,
                 lease: request.lease,
+                visitor: &request.visitor,
                 confirm_ms: self.parts.config.confirm_ms,
             };
             let started = monotonic();
@@ -120,8 +135,9 @@ impl App {
                 }
                 FastReply::NotLoaded => (true, not_open(&deal)),
                 FastReply::NotOpen { known } => (known, not_open(&deal)),
+                FastReply::Stranger { known } => (known, stranger(&deal)),
                 FastReply::PerUserLimit { known } => (known, limit(&deal)),
-                FastReply::SoldOut { known } => (known, sold_out()),
+                FastReply::SoldOut { known } => (known, Problem::sold_out()),
             };
             return match refusal {
                 (false, problem) => Err(problem),
@@ -149,12 +165,13 @@ impl App {
             // Redis had more to give than the ledger: it needs a new filling.
             Ok(HoldOutcome::SoldOut) => {
                 self.parts.suspects.report(deal.id);
-                Err(sold_out())
+                Err(Problem::sold_out())
             }
             Ok(HoldOutcome::PerUserLimit) => {
                 self.parts.suspects.report(deal.id);
                 Err(limit(deal))
             }
+            Ok(HoldOutcome::Stranger) => Err(stranger(deal)),
             Ok(HoldOutcome::NotOpen) => Err(not_open(deal)),
             Ok(HoldOutcome::Expired) => Err(refusal::busy("holds")),
             Ok(HoldOutcome::WrongAmount) => Err(Problem::internal(&"the ledger knows another price for this deal")),
@@ -199,11 +216,12 @@ pub fn no_deal() -> Problem {
     Problem::new(Slug::NotFound, "There is no such deal.")
 }
 
-fn sold_out() -> Problem {
+fn stranger(deal: &Deal) -> Problem {
     Problem::new(
-        Slug::SoldOut,
-        "There are not that many units left just now. Units that others give back are offered to the line.",
+        Slug::PassOfAnotherAccount,
+        "Another account has bought with this pass, and a pass serves one account. Take a place of your own in the line.",
     )
+    .with("enter_path", format!("/deals/{}/buy", deal.id))
 }
 
 fn limit(deal: &Deal) -> Problem {

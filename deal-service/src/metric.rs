@@ -17,6 +17,8 @@ pub const PHASE: &str = "floodgate_deal_phase";
 pub const STARTS: &str = "floodgate_deal_starts_timestamp_seconds";
 /// End of the sale.
 pub const ENDS: &str = "floodgate_deal_ends_timestamp_seconds";
+/// Whether the fast stock waits for an operator to fill it; labels `deal`.
+pub const REBUILD_WAITING: &str = "floodgate_deal_rebuild_waiting";
 /// Whether the fast stock is filled.
 pub const PREWARM: &str = "floodgate_deal_prewarm_complete";
 /// Units by state, from the ledger; labels `deal`, `state`.
@@ -143,6 +145,7 @@ pub fn describe() {
     describe_gauge!(PHASE, "1 for the phase that a deal is in");
     describe_gauge!(STARTS, Unit::Seconds, "Start of the sale");
     describe_gauge!(ENDS, Unit::Seconds, "End of the sale");
+    describe_gauge!(REBUILD_WAITING, "1 while a lost or wrong fast stock waits for an operator's floodgate rebuild");
     describe_gauge!(PREWARM, "1 when the fast stock is filled");
     describe_gauge!(STOCK, "Units by state, from the ledger");
     describe_gauge!(OVERSOLD, "Units promised beyond the stock; must be 0");

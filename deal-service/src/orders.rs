@@ -10,7 +10,7 @@ use ledger::{
 };
 use service_kit::clock::now_ms;
 use service_kit::ids::{AccountId, MerchantId, OrderId, PaymentId, RefundId, VisitorId};
-use service_kit::money::Currency;
+use service_kit::money::{Currency, Money};
 use service_kit::problem::{Problem, Slug};
 
 /// A payment provider as shoppers know it.
@@ -170,10 +170,8 @@ impl App {
 
     /// What `units` of an order cost, in minor units.
     async fn cost_of(&self, account: AccountId, order: OrderId, units: i64) -> Result<i64, Problem> {
-        let order = self.order(account, order).await?;
-        let one = order.amount.minor().checked_div(order.quantity).unwrap_or(0);
-        let fits = (1..=order.quantity).contains(&units);
-        one.checked_mul(units).filter(|_| fits).ok_or_else(|| Problem::field("units", "are 1 to those of the order"))
+        let cost = self.order(account, order).await?.cost_of(units);
+        cost.map(Money::minor).ok_or_else(|| Problem::field("units", "are 1 to those of the order"))
     }
 
     /// A merchant gives money of an order of its own deals back, whole or in part. 202.

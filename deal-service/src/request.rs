@@ -1,12 +1,10 @@
 //! What a request carries, parsed: idempotency keys, pages of lists, and the inputs of the use cases.
 //! The constructors are the only way in, for the API and for the pages alike.
 
-use service_kit::ids::{AccountId, DealId, OrderId};
+use service_kit::ids::{AccountId, DealId, OrderId, VisitorId, is_idempotency_key};
 use service_kit::money::Quantity;
 use service_kit::problem::{Problem, Slug};
 
-/// Longest idempotency key, in characters.
-pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
 /// Most entries on one page of a list.
 pub const PAGE_LIMIT_MAX: u32 = 100;
 /// Entries on a page when nothing is said.
@@ -26,9 +24,7 @@ impl IdempotencyKey {
                 "Send a fresh `Idempotency-Key` with each new intention, and the same one when you repeat it.",
             ));
         }
-        let ok = text.len() <= IDEMPOTENCY_KEY_CHARS_MAX
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.'));
-        if ok {
+        if is_idempotency_key(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(Problem::field("Idempotency-Key", "has 1 to 64 characters of A-Z a-z 0-9 _ - : ."))
@@ -36,7 +32,7 @@ impl IdempotencyKey {
     }
     /// A fresh random key, for forms that carry one in a hidden field.
     pub fn random() -> Self {
-        Self(service_kit::ids::VisitorId::new().as_str().to_owned())
+        Self(VisitorId::new().as_str().to_owned())
     }
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -69,6 +65,8 @@ pub struct HoldRequest {
     pub deal: DealId,
     /// The lease number of the pass that [`crate::app::App::check_pass`] verified.
     pub lease: u64,
+    /// Its visitor.
+    pub visitor: VisitorId,
     /// How many units.
     pub quantity: Quantity,
     /// The intention's name.

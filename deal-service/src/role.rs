@@ -25,6 +25,9 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     config.validate()?;
+    if service_kit::planted!("restart-is-slow") {
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    }
     let ring = KeyRing::new(&keys)?;
     metric::describe();
     let redis = Redis::connect(&redis).await?;

@@ -215,6 +215,12 @@ impl OrderView {
             ..Self::as_made(order)
         }
     }
+    /// What so many units of it cost; `None` unless it has that many.
+    pub fn cost_of(&self, units: i64) -> Option<Money> {
+        let one = self.amount.minor().checked_div(self.quantity)?;
+        let minor = one.checked_mul(units).filter(|_| (1..=self.quantity).contains(&units))?;
+        Money::new(minor, self.amount.currency()).ok()
+    }
     /// The order as it was when it was made: the same for ever, so that a replay has the same bytes.
     pub fn as_made(order: &ledger::Order) -> Self {
         Self {

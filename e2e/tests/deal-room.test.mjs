@@ -77,7 +77,8 @@ describe("the room of a deal", () => {
 
   for (const ends of [true, false]) {
     it(`a purchase ${ends ? "ends" : "does not end"} the pass`, async () => {
-      const deal = await createDeal(house, merchant, { admission: { rate_per_s: 50, inside_max: 50 }, room: { end_on_purchase: ends } });
+      const admission = { rate_per_s: 50, inside_max: 50 };
+      const deal = await createDeal(house, merchant, { per_user_limit: 3, admission, room: { end_on_purchase: ends } });
       const [pass, other] = [await enter(deal), await enter(deal)];
       const buy = (of) => call("GET", `${house.gate}/deals/${deal.id}/buy`, { headers: { accept: "text/html", "floodgate-pass": of } });
       const hold = (shopper, of) => call("POST", `${house.gate}/api/v1/deals/${deal.id}/holds`, {
@@ -86,7 +87,9 @@ describe("the room of a deal", () => {
       const shopper = await signUp(house);
       const held = await hold(shopper, pass);
       assert.equal(held.status, 201, JSON.stringify(held.body));
-      assert.equal((await hold(await signUp(house), pass)).status, 201, "inside until something is paid");
+      assert.equal((await hold(shopper, pass)).status, 201, "inside until something is paid");
+      const stranger = await hold(await signUp(house), pass);
+      assert.deepEqual([stranger.status, stranger.body.type], [403, "/problems/pass-of-another-account"]);
       await payOrder(house, shopper, held.body.id);
       const paid = Date.now();
       if (ends) {

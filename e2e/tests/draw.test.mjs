@@ -14,6 +14,7 @@ before(async () => {
   const now = Date.now();
   hall = await startHall([
     { room: "lobby", mode: "draw", lobby_opens_at_ms: now, starts_at_ms: now + 3_600_000 },
+    { room: "thrown", mode: "draw", beacon: "entrants", lobby_opens_at_ms: now, starts_at_ms: now + 3_600_000 },
     { room: "fifo" },
   ]);
   browser = await launch();
@@ -152,5 +153,82 @@ describe("a real draw", () => {
     assert.equal(await proof.locator("#result").getAttribute("data-place"), String(place));
     assertQuiet(visit);
     await visit.close();
+  });
+});
+
+describe("what a browser throws into the draw", () => {
+  it("is made before the number, kept here, and found again in the record", async () => {
+    const visit = await visitor(browser, [hall.gate]);
+    const { page } = visit;
+    const [id, now] = [randomUUID(), Date.now()];
+    const room = `deal-${id}`;
+    await hall.publish({ room, mode: "draw", beacon: "entrants", lobby_opens_at_ms: now, starts_at_ms: now + 12_000 });
+    await until("the lobby", async () => (await hall.board(room)).state === "lobby");
+    await hall.crowd(room, 2);
+    await page.goto(`${hall.gate}/deals/${id}/buy?colour=blue`);
+    await page.getByRole("heading", { name: "Waiting for the draw" }).waitFor();
+    assert.equal(page.url(), `${hall.gate}/deals/${id}/buy?colour=blue`, "nothing of it stays in the address");
+    const kept = await page.evaluate((room) => localStorage[`fg_nonce:${room}`], room);
+    assert.match(kept, /^[0-9a-f]{32}$/);
+    const cookies = await visit.context.cookies();
+    const ticket = cookies.find((cookie) => cookie.name === `fg_t_${room}`).value;
+    assert.equal(ticket.split(".")[8], kept, "the receipt");
+    await page.reload();
+    assert.equal((await visit.context.cookies()).find((cookie) => cookie.name === `fg_t_${room}`).value, ticket, "a reload asks for nothing");
+    await until("the draw", async () => (await call("GET", `${hall.gate}/_floodgate/rooms/${room}/draw`)).body.phase === "drawn", 30_000);
+    const check = async (visit) => {
+      const proof = await visit.context.newPage();
+      await proof.goto(`${hall.gate}/_floodgate/rooms/${room}/draw/check`);
+      await proof.locator("#result:not([hidden])").waitFor();
+      return `${await proof.locator("#facts").innerText()}\n${await proof.locator("#result").innerText()}`;
+    };
+    const good = await check(visit);
+    assert.match(good, new RegExp(`threw in\\s+✓ ${kept}`));
+    assert.match(good, /in the list of entrants\s+✓ [0-9a-f]{64}/);
+    assert.match(good, /It is right/);
+    assertQuiet(visit);
+    // Another browser with this ticket can see the value, but not say that it made it; one that made another is warned.
+    const other = await visitor(browser, [hall.gate]);
+    await other.context.addCookies([hall.cookie(room, ticket)]);
+    assert.match(await check(other), new RegExp(`threw in\\s+${kept}[^]*It is right`));
+    await other.context.addInitScript((room) => { localStorage[`fg_nonce:${room}`] = "0123456789abcdef0123456789abcdef"; }, room);
+    assert.match(await check(other), new RegExp(`✗ ${kept}[^]*does not agree`));
+    await other.close();
+    await visit.close();
+  });
+
+  it("may be written by hand or left out where there is no script", async () => {
+    for (const [value, found] of [["my-own-words-and-numbers_42", "my-own-words-and-numbers_42"], [null, undefined]]) {
+      const visit = await visitor(browser, [hall.gate], { js: false });
+      const { page } = visit;
+      await page.goto(`${hall.gate}/r/thrown?colour=blue`);
+      if (value) {
+        await page.getByLabel("A value that nobody can guess").fill(value);
+        await page.getByRole("button", { name: "Go on" }).click();
+      } else {
+        await page.getByRole("link", { name: "Go on without a value" }).click();
+      }
+      await page.getByRole("heading", { name: "Waiting for the draw" }).waitFor();
+      assert.equal(page.url(), `${hall.gate}/r/thrown?colour=blue`);
+      const ticket = (await visit.context.cookies()).find((cookie) => cookie.name === "fg_t_thrown").value;
+      assert.equal(ticket.split(".").length, value ? 11 : 10);
+      if (value) assert.equal(ticket.split(".")[8], found);
+      assertQuiet(visit);
+      await visit.close();
+    }
+  });
+
+  it("is asked for on a page that is accessible in three languages and valid", async () => {
+    for (const lang of ["ko", "en", "ja"]) {
+      const visit = await visitor(browser, [hall.gate], { lang, bypassCSP: true });
+      // Somebody else's link: the page stays, and says why.
+      const answer = await visit.page.goto(`${hall.gate}/r/thrown?fg_nonce=somebody-elses-nonce`);
+      assert.deepEqual(await htmlFindings(await answer.text()), []);
+      for (const width of [1280, 320]) {
+        await visit.page.setViewportSize({ width, height: 800 });
+        assert.deepEqual([...(await axe(visit.page)), ...(await layoutFindings(visit.page))], [], `${lang}, ${width}`);
+      }
+      await visit.close();
+    }
   });
 });

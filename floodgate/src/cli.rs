@@ -1,4 +1,4 @@
-//! The command line: every subcommand, its options and the examples in its help.
+//! (long: one entry per subcommand) The command line: every subcommand, its options and the examples in its help.
 //!
 //! Help stays within 80 columns (a test measures it), so doc comments here are short lines.
 
@@ -165,6 +165,7 @@ with the ledger, 1 it does not.")]
 Examples:
   floodgate verify --config floodgate.toml
   floodgate verify --json | jq .findings
+  floodgate verify --providers --hours 6
 
 Exit codes: 0 clean, 1 findings.")]
     Verify(VerifyArgs),
@@ -390,6 +391,14 @@ pub struct VerifyArgs {
     /// Configuration file and where to look without one.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Compare with the payment providers' own books too
+    ///
+    /// Asks the providers of [payment_adapter]; changes nothing.
+    #[arg(long, verbatim_doc_comment)]
+    pub providers: bool,
+    /// Of the last so many hours, with --providers
+    #[arg(long, value_name = "N", default_value_t = 48, requires = "providers", value_parser = clap::value_parser!(u32).range(1..=8_760))]
+    pub hours: u32,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -412,6 +421,14 @@ pub struct VerifyDrawArgs {
     /// Check that one entrant is under the root
     #[arg(long, value_name = "URL|FILE")]
     pub proof: Option<String>,
+    /// Recompute the record of this visitor; needs --proof
+    ///
+    /// The fifth part of a ticket.
+    #[arg(long, value_name = "ID", requires = "proof", verbatim_doc_comment)]
+    pub visitor: Option<service_kit::ids::VisitorId>,
+    /// What this visitor threw into the draw, if anything
+    #[arg(long, value_name = "VALUE", requires = "visitor")]
+    pub nonce: Option<queue::draw::Nonce>,
     /// Compare with a copy saved while the lobby was open
     #[arg(long, value_name = "FILE")]
     pub earlier: Option<String>,

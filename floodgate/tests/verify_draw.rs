@@ -130,6 +130,48 @@ fn a_finding_is_named_and_is_1() {
 }
 
 #[test]
+fn somebody_recomputes_the_own_record_with_the_own_nonce() {
+    let folder = tempfile::tempdir().unwrap();
+    let room: service_kit::ids::RoomId = "lamp".parse().unwrap();
+    let visitor = |n: u32| format!("{n:022}");
+    let nonce = |n: u32| n.is_multiple_of(2).then(|| format!("the-nonce-of-{n:04}"));
+    let leaf = |n: u32| match n {
+        9 => [0; 32],
+        _ => entrant(&room, &visitor(n).parse().unwrap(), nonce(n).map(|n| n.parse().unwrap()).as_ref()).0,
+    };
+    let leaves: Vec<u8> = (1..=ENTRANTS).flat_map(leaf).collect();
+    let mut builder = TreeBuilder::default();
+    builder.extend(&leaves);
+    let tree = builder.finish().unwrap();
+    let secret = Hex([7; 32]);
+    let committed = Draw::committed(room.clone(), 1_000, commitment(&secret), Beacon::Entrants, None, 1_000);
+    let drawn = committed.close(2_000, &tree).draw(secret, None, 2_500).unwrap();
+    let sale = Sale { folder, leaves, closed: committed.close(2_000, &tree), committed, drawn, tree };
+    let drawn = sale.json("drawn.json", &sale.drawn);
+    let run = |n: u32, visitor: &str, nonce: Option<&str>| {
+        let proof = sale.tree.proof(n, &sale.leaves[sale.tree.chunk_of(n).unwrap()]).unwrap();
+        let proof = sale.file("proof.json", serde_json::to_vec(&proof).unwrap());
+        let mut args = vec![drawn.as_str(), "--proof", &proof, "--visitor", visitor];
+        args.extend(nonce.map(|nonce| ["--nonce", nonce]).into_iter().flatten());
+        verify(&sale, &args)
+    };
+    for n in [4, 5, 700] {
+        let (code, out, _) = run(n, &visitor(n), nonce(n).as_deref());
+        assert!(code == 0 && out.contains("the entrant's record is yours"), "{n}: {out}");
+        assert!(out.contains("every entrant's own value is in the seed"), "{out}");
+    }
+    for (n, who, thrown) in [(4, 4, None), (5, 5, nonce(4)), (4, 6, nonce(4)), (4, 4, nonce(6))] {
+        let (code, out, _) = run(n, &visitor(who), thrown.as_deref());
+        assert!(code == 1 && out.contains("FINDING record: "), "{n}: {out}");
+    }
+    let (code, out, _) = run(9, &visitor(9), None);
+    assert!(code == 1 && out.contains("FINDING record_lost: "), "{out}");
+    for wrong in [&["--visitor", "short"][..], &["--visitor", &visitor(4)], &["--nonce", "the-nonce-of-0004"]] {
+        assert_eq!(verify(&sale, &[&[drawn.as_str()], wrong].concat()).0, 2, "{wrong:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_2_and_not_a_finding() {
     let sale = Sale::new();
     let drawn = sale.json("drawn.json", &sale.drawn);

@@ -3,7 +3,7 @@
 use crate::pool::{id, int, text};
 use crate::purchase::{Actor, Event};
 use crate::{Ledger, LedgerError, Order};
-use service_kit::ids::{AccountId, DealId, OrderId};
+use service_kit::ids::{AccountId, DealId, OrderId, VisitorId};
 use service_kit::money::Money;
 
 /// A winner of the fast gate.
@@ -17,6 +17,8 @@ pub struct NewHold {
     pub account: AccountId,
     /// The shopper's number in the waiting room.
     pub lease_number: i64,
+    /// The visitor of the pass; with the number it names one pass.
+    pub visitor: VisitorId,
     /// Units.
     pub quantity: i64,
     /// Price × quantity, compared with the deal's price again in SQL.
@@ -46,6 +48,8 @@ pub enum HoldOutcome {
     KeyReused,
     /// Not enough units.
     SoldOut,
+    /// The pass has served another account.
+    Stranger,
     /// The person's limit is reached.
     PerUserLimit,
     /// Outside the deal's time.
@@ -69,7 +73,7 @@ impl Ledger {
             .iter()
             .map(|h| {
                 serde_json::json!({
-                    "order": h.order, "deal": h.deal, "account": h.account, "lease": h.lease_number,
+                    "order": h.order, "deal": h.deal, "account": h.account, "lease": h.lease_number, "visitor": h.visitor,
                     "quantity": h.quantity, "amount": h.amount.minor(), "currency": h.amount.currency().code(),
                     "key": h.idempotency_key, "fingerprint": hex(&h.fingerprint), "expires": h.hold_expires_at_ms,
                     "confirm_by": h.confirm_by_ms, "epoch": h.epoch, "trace": h.trace_id,
@@ -100,6 +104,7 @@ impl Ledger {
                 }
                 "key_reused" => HoldOutcome::KeyReused,
                 "sold_out" => HoldOutcome::SoldOut,
+                "stranger" => HoldOutcome::Stranger,
                 "per_user_limit" => HoldOutcome::PerUserLimit,
                 "not_open" => HoldOutcome::NotOpen,
                 "wrong_epoch" => HoldOutcome::WrongEpoch,

@@ -46,7 +46,8 @@ pub struct OutboxEvent {
 }
 
 impl Ledger {
-    /// Leases up to `limit` undelivered events for `lease_ms`; what is not marked delivered comes again.
+    /// Leases up to `limit` undelivered events for `lease_ms`; what is not marked delivered comes again. Neither lease nor
+    /// mark waits for the disk: what a crash of the server forgets comes again, too, and has no second effect.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -57,7 +58,8 @@ impl Ledger {
             .query(
                 "WITH due AS (
                     UPDATE outbox SET lease_until_ms = $2 + $3
-                    WHERE id IN (SELECT id FROM outbox WHERE delivered_at_ms IS NULL AND lease_until_ms <= $2
+                    WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
+                      AND id IN (SELECT id FROM outbox WHERE delivered_at_ms IS NULL AND lease_until_ms <= $2
                                  ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
                     RETURNING *)
                  SELECT * FROM due ORDER BY id",
@@ -96,7 +98,8 @@ impl Ledger {
         self.client()
             .await?
             .execute(
-                "UPDATE outbox SET delivered_at_ms = $2 WHERE id = ANY($1) AND delivered_at_ms IS NULL",
+                "UPDATE outbox SET delivered_at_ms = $2
+                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL AND id = ANY($1) AND delivered_at_ms IS NULL",
                 &[&events, &now_ms],
             )
             .await?;

@@ -14,6 +14,7 @@ use crate::idempotency::{self, Idem, Replay, Saved};
 use crate::order::{self, OrderState};
 use crate::pool::{id, int, money, opt_text, text};
 use crate::purchase::{self, Actor, Event, Refusal};
+use crate::quiet::{self, Wake};
 use crate::{Ledger, LedgerError, Order, purchase_store};
 use serde::Serialize;
 use service_kit::ids::{AccountId, MerchantId, OrderId, PaymentId};
@@ -67,9 +68,6 @@ impl PaymentState {
             Self::Expired => "expired",
         }
     }
-}
-
-impl PaymentState {
     /// Whether it has ended: only money that arrives after all, or an operator, moves it again.
     pub fn is_settled(self) -> bool {
         matches!(self, Self::Captured | Self::Failed | Self::Cancelled | Self::Expired)
@@ -294,6 +292,7 @@ impl Ledger {
         };
         match purchase::step(&locked.now, &Event::PaymentRequested, now_ms) {
             Ok(step) => {
+                tx.query_one(quiet::KEEP_QUIET, &[]).await?;
                 tx.execute(
                     "INSERT INTO payment (id, order_id, provider, merchant_id, state, amount_minor, currency, item_name, quantity, account_id,
                         return_secret, next_at_ms, created_at_ms, updated_at_ms, trace_id)
@@ -315,12 +314,16 @@ impl Ledger {
         let saved = render(&after);
         idempotency::save(&tx, idem, &saved).await?;
         tx.commit().await?;
+        quiet::tell(&client, &[start.order], Wake::Worker).await;
         Ok(Replay::Fresh(saved))
     }
 
     /// Leases up to `limit` payments of a provider that are due to a worker. A payment comes up when it is new, when
     /// the shopper came back, when its time is over, when an earlier worker's lease ran out, or, after its end, when
     /// it is to be compared with the provider again. What is parked waits for an operator.
+    ///
+    /// A lease does not wait for the disk: whatever is done under it does, and takes the lease along. A server that
+    /// crashes before that has forgotten a lease under which nothing happened.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -346,7 +349,7 @@ impl Ledger {
                       AND state IN ('captured', 'failed', 'cancelled', 'expired')
                     ORDER BY recheck_at_ms LIMIT greatest($2 / 4, 1) FOR UPDATE SKIP LOCKED)
                  UPDATE payment SET lease_until_ms = $1 + $3, tries = tries + 1
-                 WHERE id IN (SELECT id FROM due UNION ALL SELECT id FROM again LIMIT $2)
+                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL AND id IN (SELECT id FROM due UNION ALL SELECT id FROM again LIMIT $2)
                  RETURNING *",
                 &[&now_ms, &limit, &lease_ms, &provider],
             )
@@ -388,6 +391,15 @@ impl Ledger {
         row.as_ref().map(PaymentWork::from_row).transpose()
     }
 
+    /// One payment as the worker sees it, without taking it; for a look that changes nothing.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn payment_work(&self, payment: PaymentId) -> Result<Option<PaymentWork>, LedgerError> {
+        let row = self.client().await?.query_opt("SELECT * FROM payment WHERE id = $1", &[&payment.0]).await?;
+        row.as_ref().map(PaymentWork::from_row).transpose()
+    }
+
     /// Records what the shopper's browser brought back. `None` when the secret is wrong or the payment is
     /// unknown; the order otherwise, also when the payment had moved on already.
     ///
@@ -401,31 +413,37 @@ impl Ledger {
         now_ms: i64,
     ) -> Result<Option<OrderId>, LedgerError> {
         let client = self.client().await?;
-        let row = client
-            .query_opt("SELECT order_id FROM payment WHERE id = $1 AND return_secret = $2", &[&payment.0, &secret])
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        match what {
+        let moved = match what {
             Return::Approved { code } => {
+                let from =
+                    if service_kit::planted!("dead-payment-revived") { ["ready", "cancelled"] } else { ["ready"; 2] };
                 client
-                    .execute(
+                    .query_opt(
                         "UPDATE payment SET state = 'authorized', approval_code = $2, returned = 'approved', next_at_ms = $3, lease_until_ms = 0,
-                            tries = 0, updated_at_ms = $3 WHERE id = $1 AND state = 'ready'",
-                        &[&payment.0, code, &now_ms],
+                            tries = 0, updated_at_ms = $3 WHERE id = $1 AND return_secret = $4 AND state = ANY($5) RETURNING order_id",
+                        &[&payment.0, code, &now_ms, &secret, &from.as_slice()],
                     )
                     .await?
             }
             Return::Cancelled | Return::Failed => {
                 let word = if *what == Return::Cancelled { "cancelled" } else { "failed" };
                 client
-                    .execute(
+                    .query_opt(
                         "UPDATE payment SET returned = $2, next_at_ms = $3, lease_until_ms = 0, updated_at_ms = $3
-                         WHERE id = $1 AND state = 'ready' AND returned IS NULL",
-                        &[&payment.0, &word, &now_ms],
+                         WHERE id = $1 AND return_secret = $4 AND state = 'ready' AND returned IS NULL RETURNING order_id",
+                        &[&payment.0, &word, &now_ms, &secret],
                     )
                     .await?
             }
         };
-        Ok(Some(OrderId(id(&row, "order_id")?)))
+        let row = match moved {
+            Some(row) => Some(row),
+            // It had moved on, or the secret is wrong.
+            None => {
+                let sql = "SELECT order_id FROM payment WHERE id = $1 AND return_secret = $2";
+                client.query_opt(sql, &[&payment.0, &secret]).await?
+            }
+        };
+        row.map(|row| Ok(OrderId(id(&row, "order_id")?))).transpose()
     }
 }

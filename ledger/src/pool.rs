@@ -1,6 +1,9 @@
 //! Connections to PostgreSQL, migrations, and the errors that a caller must tell apart.
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use crate::statement::{self, Client};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, RecyclingMethod, Runtime,
+};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -20,6 +23,9 @@ pub struct PgConfig {
     #[serde(default = "default_connections")]
     pub connections: usize,
 }
+
+/// A connection that was not used for so long is asked first whether it is alive.
+const RESTED: Duration = Duration::from_millis(500);
 
 fn default_connections() -> usize {
     8
@@ -69,6 +75,8 @@ impl From<tokio_postgres::Error> for LedgerError {
         };
         let text = format!("{} ({})", db.message(), db.constraint().or(db.table()).unwrap_or(db.code().code()));
         match *db.code() {
+            // A migration by a newer program; see `statement.rs`.
+            _ if statement::is_outdated(db) => Self::Collision(text),
             SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::LOCK_NOT_AVAILABLE
@@ -113,16 +121,13 @@ impl Ledger {
             .tcp_user_timeout(Duration::from_secs(10))
             .application_name("floodgate")
             .options("-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000 -c client_min_messages=warning");
-        let manager = Manager::from_config(
-            settings.clone(),
-            NoTls,
-            ManagerConfig { recycling_method: RecyclingMethod::Verified },
-        );
+        let manager =
+            Manager::from_config(settings.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let pool = Pool::builder(manager)
             .max_size(config.connections.clamp(1, 64))
             .runtime(Runtime::Tokio1)
             .create_timeout(Some(Duration::from_secs(2)))
-            .recycle_timeout(Some(Duration::from_secs(1)))
+            .post_recycle(Hook::async_fn(|client, metrics| Box::pin(verified(client, metrics))))
             .wait_timeout(Some(Duration::from_secs(3)))
             .build()
             .map_err(|e| LedgerError::Config(e.to_string()))?;
@@ -134,7 +139,8 @@ impl Ledger {
     /// # Errors
     /// When PostgreSQL does not answer or a migration fails (it is rolled back).
     pub async fn migrate(&self) -> Result<(), LedgerError> {
-        let mut client = self.client().await?;
+        // Past the kept statements: this is what changes under them.
+        let mut client = self.pool.get().await?;
         // One migrator at a time; the lock goes with the session.
         client.batch_execute("SELECT pg_advisory_lock(4601)").await?;
         let result = embedded::migrations::runner().run_async(&mut **client).await;
@@ -157,8 +163,22 @@ impl Ledger {
         (status.size.saturating_sub(status.available), status.waiting)
     }
 
-    pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
-        Ok(self.pool.get().await?)
+    pub(crate) async fn client(&self) -> Result<Client, LedgerError> {
+        Ok(self.pool.get().await?.into())
+    }
+}
+
+/// Asks a connection that has rested whether it is alive. One that was used a moment ago is; if it is not after all, its
+/// statement fails, and nobody believes that it was done.
+async fn verified(client: &mut ClientWrapper, metrics: &Metrics) -> Result<(), HookError> {
+    if metrics.last_used() < RESTED {
+        return Ok(());
+    }
+    let asked = tokio::time::timeout(Duration::from_secs(1), client.simple_query("")).await;
+    match asked {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(HookError::Backend(error)),
+        Err(_) => Err(HookError::message("a connection that rested does not answer")),
     }
 }
 

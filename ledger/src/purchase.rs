@@ -17,6 +17,7 @@ use crate::outbox::OutboxKind;
 use crate::payment::{Ended, PaymentState};
 use serde::Serialize;
 use service_kit::money::Money;
+use service_kit::planted;
 
 /// Every step of an order that there is.
 pub const ORDER_EDGES: &[(OrderState, OrderState)] = {
@@ -291,7 +292,7 @@ impl Purchase {
         Step {
             held_units: 0,
             reason: Some(reason),
-            outbox: (freed > 0).then_some((OutboxKind::OrderReleased, freed)),
+            outbox: (freed > 0 && !planted!("release-is-not-told")).then_some((OutboxKind::OrderReleased, freed)),
             ..self.to(OrderState::Released)
         }
     }

@@ -6,10 +6,11 @@
 
 use crate::pool::{id, int, money, opt_text, text};
 use crate::purchase::{self, Actor, Event, Purchase, RefundPart, Refusal, Room, Step};
+use crate::statement::Transaction;
 use crate::{Ledger, LedgerError, OrderState, PaymentState};
-use deadpool_postgres::Transaction;
 use serde_json::Value;
 use service_kit::ids::{AccountId, DealId, OrderId, PaymentId, RefundId};
+use tokio_postgres::Row;
 
 /// An order under its lock.
 pub(crate) struct Locked {
@@ -31,8 +32,13 @@ pub(crate) async fn lock(tx: &Transaction<'_>, order: OrderId) -> Result<Option<
     if tx.query_opt("SELECT 1 FROM orders WHERE id = $1 FOR UPDATE", &[&order.0]).await?.is_none() {
         return Ok(None);
     }
-    let row = tx
-        .query_one(
+    Ok(read(tx, &[order.0]).await?.pop())
+}
+
+/// Reads orders that are locked, each with its payment and its running refund.
+pub(crate) async fn read(tx: &Transaction<'_>, orders: &[uuid::Uuid]) -> Result<Vec<Locked>, LedgerError> {
+    let rows = tx
+        .query(
             "SELECT o.*, d.shopper_refund_ms, p.id AS payment_id, p.state AS payment_state,
                 coalesce(p.captured_minor, 0) AS captured_minor, coalesce(p.refunded_minor, 0) AS refunded_minor,
                 r.id AS refund_id, r.amount_minor AS refund_minor, r.units AS refund_units
@@ -40,41 +46,45 @@ pub(crate) async fn lock(tx: &Transaction<'_>, order: OrderId) -> Result<Option<
              LEFT JOIN LATERAL (SELECT * FROM payment WHERE payment.order_id = o.id
                 ORDER BY payment.created_at_ms DESC, payment.id DESC LIMIT 1) p ON true
              LEFT JOIN refund r ON r.order_id = o.id AND r.state IN ('requested', 'sending', 'unknown')
-             WHERE o.id = $1",
-            &[&order.0],
+             WHERE o.id = ANY($1)",
+            &[&orders],
         )
         .await?;
+    rows.iter().map(locked).collect()
+}
+
+fn locked(row: &Row) -> Result<Locked, LedgerError> {
     let payment: Option<uuid::Uuid> = row.get("payment_id");
     let refund: Option<uuid::Uuid> = row.get("refund_id");
-    let payment_state = opt_text(&row, "payment_state")?.map(|word| word.parse::<PaymentState>()).transpose()?;
-    Ok(Some(Locked {
-        order,
-        deal: DealId(id(&row, "deal_id")?),
-        account: AccountId(id(&row, "account_id")?),
+    let payment_state = opt_text(row, "payment_state")?.map(|word| word.parse::<PaymentState>()).transpose()?;
+    Ok(Locked {
+        order: OrderId(id(row, "id")?),
+        deal: DealId(id(row, "deal_id")?),
+        account: AccountId(id(row, "account_id")?),
         payment: payment.map(PaymentId),
         refund: refund.map(RefundId),
-        trace_id: text(&row, "trace_id")?,
+        trace_id: text(row, "trace_id")?,
         now: Purchase {
-            state: text(&row, "state")?.parse()?,
-            reason: opt_text(&row, "reason")?,
+            state: text(row, "state")?.parse()?,
+            reason: opt_text(row, "reason")?,
             payment: payment_state,
-            quantity: int(&row, "quantity")?,
-            held_units: int(&row, "held_units")?,
-            sold_units: int(&row, "sold_units")?,
-            amount: money(&row, "amount_minor")?,
-            captured_minor: int(&row, "captured_minor")?,
-            refunded_minor: int(&row, "refunded_minor")?,
+            quantity: int(row, "quantity")?,
+            held_units: int(row, "held_units")?,
+            sold_units: int(row, "sold_units")?,
+            amount: money(row, "amount_minor")?,
+            captured_minor: int(row, "captured_minor")?,
+            refunded_minor: int(row, "refunded_minor")?,
             refund: match refund {
                 Some(_) => {
-                    Some(RefundPart { amount_minor: int(&row, "refund_minor")?, units: int(&row, "refund_units")? })
+                    Some(RefundPart { amount_minor: int(row, "refund_minor")?, units: int(row, "refund_units")? })
                 }
                 None => None,
             },
-            hold_expires_at_ms: int(&row, "hold_expires_at_ms")?,
+            hold_expires_at_ms: int(row, "hold_expires_at_ms")?,
             paid_at_ms: row.try_get("paid_at_ms").map_err(|e| LedgerError::Shape(e.to_string()))?,
-            shopper_refund_ms: int(&row, "shopper_refund_ms")?,
+            shopper_refund_ms: int(row, "shopper_refund_ms")?,
         },
-    }))
+    })
 }
 
 /// What is free besides this order. Locks the deal: only for money that comes late.

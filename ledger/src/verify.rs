@@ -1,6 +1,7 @@
 //! The proof: every sum of the ledger recomputed from its rows. No finding means that stock and money agree.
 
 use crate::pool::text;
+use crate::statement::Transaction;
 use crate::{Ledger, LedgerError, audit};
 use serde::Serialize;
 
@@ -16,11 +17,12 @@ pub struct Finding {
 }
 
 /// The names of all checks.
-pub const CHECK_NAMES: [&str; 14] = [
+pub const CHECK_NAMES: [&str; 15] = [
     "never_oversold",
     "held_equals_orders",
     "sold_equals_orders",
     "allowance_equals_orders",
+    "pass_serves_one_account",
     "paid_order_has_one_equal_capture",
     "capture_has_paid_order",
     "refunds_equal_money_back",
@@ -59,6 +61,12 @@ const CHECKS: &[(&str, &str)] = &[
          FROM allowance a FULL JOIN (
             SELECT deal_id, account_id, sum(held_units + sold_units)::bigint AS n FROM orders GROUP BY deal_id, account_id) s
          ON s.deal_id = a.deal_id AND s.account_id = a.account_id WHERE coalesce(a.units, 0) <> coalesce(s.n, 0)",
+    ),
+    (
+        "pass_serves_one_account",
+        "SELECT 'order ' || o.id AS subject, format('no pass for place %s in the line serves its account', o.lease_number) AS detail
+         FROM orders o WHERE NOT EXISTS (SELECT 1 FROM pass_holder h
+            WHERE h.deal_id = o.deal_id AND h.lease_number = o.lease_number AND h.account_id = o.account_id)",
     ),
     (
         "paid_order_has_one_equal_capture",
@@ -129,15 +137,11 @@ impl Ledger {
     /// See [`LedgerError`].
     pub async fn verify(&self) -> Result<Vec<Finding>, LedgerError> {
         let mut client = self.client().await?;
-        let tx = client
-            .build_transaction()
-            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
+        let snapshot = client.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
+        let tx = Transaction::from(snapshot.read_only(true).start().await?);
         let mut findings = Vec::new();
         for (check, sql) in CHECKS {
-            for row in tx.query(*sql, &[]).await? {
+            for row in tx.query(sql, &[]).await? {
                 findings.push(Finding {
                     check: (*check).to_owned(),
                     subject: text(&row, "subject")?,

@@ -1,28 +1,37 @@
 //! One call to a provider, with everything that surrounds it: the circuit, the attempt's row before and after it, the
 //! figures. There is no way to a provider but through here.
 //!
-//! Steps: ask the circuit → write the attempt (a confirm moves the payment to `confirming` in the same transaction) →
+//! Steps: wait for a free call → ask the circuit → write the attempt (a confirm moves the payment to `confirming` in the same transaction) →
 //! call → tell the circuit → finish the attempt. Killed before the attempt is written: nothing happened. Killed after
 //! it: the row has no end, the payment is found in `confirming` when the lease is over, and the provider is asked.
 //! Two workers with one payment: only one of them can write the attempt of a confirm.
 
+use crate::book::Book;
 use crate::breaker::Circuit;
 use crate::metric;
 use crate::provider::{Answer, Doubt, Provider};
 use crate::providers::Account;
-use ledger::{AttemptKind, Ledger, LedgerError};
+use ledger::{AttemptKind, LedgerError};
 use metrics::{counter, histogram};
 use service_kit::clock::monotonic;
 use service_kit::ids::{MerchantId, PaymentId, RefundId};
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore};
 
 /// A provider's account and its circuit.
 pub(crate) struct Line {
     pub(crate) merchant: Option<MerchantId>,
     pub(crate) provider: Arc<dyn Provider>,
     circuit: Mutex<Circuit>,
+    /// Calls that may be under way at once. There are more jobs than these: while one settles, another one calls.
+    calls: Semaphore,
+    /// Longest wait for one of them.
+    wait: Duration,
 }
+
+/// When a job comes back that found no free call, in ms from now.
+const NO_CALL_REST_MS: i64 = 1_000;
 
 /// Which call, and for what.
 #[derive(Debug, Clone, Copy)]
@@ -46,24 +55,33 @@ pub(crate) enum Called<T> {
 }
 
 impl Line {
-    pub(crate) fn new(account: &Account) -> Self {
-        Self { merchant: account.merchant, provider: account.provider.clone(), circuit: Mutex::default() }
+    /// A job waits at most `wait` for a free call: longer, and its lease could end under it.
+    pub(crate) fn new(account: &Account, wait: Duration) -> Self {
+        let provider = account.provider.clone();
+        // A few more than the provider takes: they write their attempts while the others call. `http` bounds the calls.
+        let concurrency = provider.concurrency();
+        let calls = Semaphore::new(concurrency + concurrency / 4);
+        Self { merchant: account.merchant, provider, circuit: Mutex::default(), calls, wait }
     }
 
     /// Makes one call. `answer` must not have been polled: nothing is sent before the attempt is written.
     /// `say` puts a success into a word or two for the attempt's row.
     pub(crate) async fn call<T>(
         &self,
-        ledger: &Ledger,
+        book: &Book,
         call: Call,
         answer: impl Future<Output = Answer<T>>,
         say: impl Fn(&T) -> String,
         clock: &(dyn Fn() -> i64 + Send + Sync),
     ) -> Result<Called<T>, LedgerError> {
+        // Nothing is written before the call can be made, or nearly.
+        let Ok(Ok(free)) = tokio::time::timeout(self.wait, self.calls.acquire()).await else {
+            return Ok(Called::Resting(clock().saturating_add(NO_CALL_REST_MS)));
+        };
         if let Err(again_ms) = self.turn(|circuit| circuit.ask(clock())).await {
             return Ok(Called::Resting(again_ms));
         }
-        let attempt = match ledger.begin_attempt(call.payment, call.attempt, call.refund, clock()).await {
+        let attempt = match book.begin(call, clock).await {
             Ok(Some(attempt)) => attempt,
             not_begun => {
                 self.turn(|circuit| (circuit.give_back(clock()), ())).await;
@@ -73,6 +91,7 @@ impl Line {
         let started = monotonic();
         let answer = answer.await;
         let seconds = started.elapsed().as_secs_f64();
+        drop(free);
 
         let provider = self.provider.name();
         histogram!(metric::PROVIDER_DURATION, "provider" => provider).record(seconds);
@@ -83,7 +102,7 @@ impl Line {
             Answer::Unknown(doubt) => (doubt.name(), doubt.to_string()),
         };
         self.count(call, &answer);
-        if let Err(error) = ledger.finish_attempt(attempt, outcome, &detail, clock()).await {
+        if let Err(error) = book.finish(attempt, outcome, detail, clock).await {
             // The answer is still worth settling; the row without an end only says less than we know.
             tracing::warn!(%attempt, %error, "the end of an attempt was not written");
         }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod book;
 pub mod breaker;
 mod call;
 pub mod checkout_http;
@@ -13,6 +14,7 @@ mod reconcile;
 pub mod return_http;
 mod rules;
 pub mod stripe;
+mod together;
 pub mod toss;
 pub mod webhook_http;
 mod worker;
@@ -20,7 +22,9 @@ mod worker;
 pub use config::{Config, Secret};
 pub use metric::HISTOGRAMS;
 pub use providers::Account;
+pub use reconcile::books::Difference;
 pub use reconcile::pass::pass as reconcile_books;
+pub use reconcile::proof::{Proof, prove};
 pub use reconcile::reconcile_once;
 pub use worker::{Clock, Worker};
 

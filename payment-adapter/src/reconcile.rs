@@ -1,8 +1,10 @@
 //! A regular look over the whole: our books beside each provider's ([`pass`]), what is not settled and since when, and
 //! what waits for an operator. Stuck payments stay with the worker, which asks the provider again and again.
 
+pub mod books;
 pub mod compare;
 pub mod pass;
+pub mod proof;
 
 use crate::providers::Account;
 use crate::{Config, metric};

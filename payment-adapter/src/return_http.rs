@@ -5,14 +5,16 @@
 //! told. Coming back twice, or in two tabs, has one effect: the ledger takes a return in state `ready` only.
 
 use crate::providers::Account;
+use crate::together::Together;
 use crate::{metric, providers};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use ledger::{Ledger, LedgerError, PaymentWork, Return};
+use ledger::{Approval, Ledger, LedgerError, PaymentWork, Return};
 use metrics::counter;
+use service_kit::clock::now_ms;
 use service_kit::ids::{OrderId, PaymentId};
 use service_kit::problem::{Problem, Slug};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ const SECRET_BYTES_MAX: usize = 128;
 struct Desk {
     ledger: Ledger,
     accounts: Arc<[Account]>,
+    /// Returns that are being written.
+    approvals: Arc<Together<Approval, Option<Option<OrderId>>>>,
 }
 
 /// The routes.
@@ -32,7 +36,7 @@ pub fn router(ledger: Ledger, accounts: Arc<[Account]>) -> Router {
     Router::new()
         .route("/payments/{payment}/return/{secret}/{what}", get(come_back).post(come_back))
         .fallback(|headers: HeaderMap| async move { refuse(&headers, Slug::NotFound) })
-        .with_state(Desk { ledger, accounts })
+        .with_state(Desk { ledger, accounts, approvals: Arc::default() })
 }
 
 async fn come_back(
@@ -79,13 +83,28 @@ async fn record(
         "fail" => ("fail", Return::Failed),
         _ => return Ok(None),
     };
-    let order = service_kit::failpoint::around(
-        "P5.before",
-        "P5.after",
-        desk.ledger.record_return(payment, secret, &what, service_kit::clock::now_ms()),
-    )
-    .await?;
+    let order = service_kit::failpoint::around("P5.before", "P5.after", write(desk, payment, secret, what)).await?;
     Ok(order.map(|order| (word, order)))
+}
+
+/// Writes it, together with whoever comes back just now; alone, should the batch not have been written.
+async fn write(desk: &Desk, payment: PaymentId, secret: &str, what: Return) -> Result<Option<OrderId>, LedgerError> {
+    if let Return::Approved { code } = &what {
+        let approval = Approval { payment, secret: secret.to_owned(), code: code.clone() };
+        let all = |all: Vec<Approval>| async move {
+            match desk.ledger.record_approvals(&all, now_ms()).await {
+                Ok(orders) => orders.into_iter().map(Some).collect(),
+                Err(error) => {
+                    tracing::warn!(%error, returns = all.len(), "returns were not written together; each is written alone");
+                    vec![None; all.len()]
+                }
+            }
+        };
+        if let Some(order) = desk.approvals.write(approval, all).await.flatten() {
+            return Ok(order);
+        }
+    }
+    desk.ledger.record_return(payment, secret, &what, now_ms()).await
 }
 
 /// The code for the confirm call, when the address says nothing that contradicts our books. An address with another

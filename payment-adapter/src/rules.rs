@@ -16,6 +16,7 @@
 use crate::provider::{Answer, Doubt, Outcome, Refusal, Standing};
 use ledger::{Ended, PaymentState, PaymentWork};
 use service_kit::money::Money;
+use service_kit::planted;
 
 /// First wait after an answer that settled nothing, in milliseconds.
 pub const BACK_OFF_MS: i64 = 200;
@@ -99,6 +100,7 @@ pub fn step(work: &PaymentWork, prepare_give_up_ms: i64, now_ms: i64) -> Step {
             }
             _ => Step::Query,
         },
+        PaymentState::Authorized if planted!("return-is-believed") => Step::Conclude(believed(work)),
         PaymentState::Authorized => Step::Confirm,
         _ => Step::Query,
     }
@@ -140,10 +142,16 @@ pub fn conclude(work: &PaymentWork, answer: Answer<Standing>, key_life_ms: Optio
 /// be read however often it is asked for, is for an operator.
 pub fn doubtful(doubt: &Doubt, tries: i64) -> Conclusion {
     match doubt {
+        _ if planted!("unknown-is-failed") => end(Ended::Declined, "no_answer", "The provider did not answer."),
         Doubt::Mismatch(_) => Conclusion::Differs,
         Doubt::Unreadable(_) if tries >= UNREADABLE_MAX => Conclusion::Park("the provider's answers cannot be read"),
         _ => Conclusion::Retry,
     }
+}
+
+/// Money that nobody has seen: what the planted bugs book.
+pub fn believed(work: &PaymentWork) -> Conclusion {
+    Conclusion::Captured { reference: "believed".to_owned(), amount: work.amount, refunded_minor: 0 }
 }
 
 /// A deposit is looked after seldom: a notice of the provider comes first.

@@ -11,83 +11,25 @@
 mod support;
 
 use ledger::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use service_kit::clock::now_ms;
-use service_kit::ids::RefundId;
-use support::{Bench, Bought, PRICE};
+use support::{Bench, PRICE};
 
 const ALL: [&str; 3] = ["kakaopay", "toss", "stripe"];
-
-/// What the shopper's browser does: opens the page, presses a button, and follows to our return address.
-async fn press(bench: &Bench, bought: &Bought, provider: &str, action: &str) -> String {
-    let page = bench.order(bought).await.payment.unwrap().redirect_pc.unwrap();
-    if provider == "kakaopay" {
-        return bench.press(bought, action).await;
-    }
-    let html = bench.http.get(&page).send().await.unwrap().text().await.unwrap();
-    let from = html.find("id=\"checkout\"").map(|at| at + html[at..].find('>').unwrap() + 1).unwrap();
-    let data: Value = serde_json::from_str(&html[from..from + html[from..].find("</script>").unwrap()]).unwrap();
-    let text = |name: &str| data[name].as_str().unwrap().to_owned();
-    let pay_url = if provider == "toss" {
-        let value = data["amount"]["value"].to_string();
-        let form = [
-            ("client_key", text("clientKey")),
-            ("method", bench.config().providers.toss.unwrap().method),
-            ("amount", value),
-            ("currency", data["amount"]["currency"].as_str().unwrap().to_owned()),
-            ("order_id", text("orderId")),
-            ("order_name", text("orderName")),
-            ("success_url", text("successUrl")),
-            ("fail_url", text("failUrl")),
-        ];
-        let request = bench.http.post(format!("{}/toss/sdk/payments", bench.provider)).form(&form);
-        let opened: Value = request.header("accept", "application/json").send().await.unwrap().json().await.unwrap();
-        opened["pay_url"].as_str().unwrap_or_else(|| panic!("{opened}")).to_owned()
-    } else {
-        let secret = text("clientSecret");
-        let intent = secret.split("_secret").next().unwrap();
-        let back: String = text("approveUrl").bytes().map(|b| format!("%{b:02X}")).collect();
-        format!("{}/stripe/pay/{intent}?client_secret={secret}&return_url={back}", bench.provider)
-    };
-    let response = bench.http.post(pay_url).form(&[("action", action)]).send().await.unwrap();
-    assert_eq!(response.status(), 303, "{provider}");
-    response.headers()["location"].to_str().unwrap().to_owned()
-}
-
-async fn pay(bench: &Bench, bought: &Bought, provider: &str) {
-    bench.until_payment(bought, "ready").await;
-    let back = press(bench, bought, provider, "pay").await;
-    assert!(bench.http.get(back).send().await.unwrap().status().is_redirection(), "{provider}");
-}
-
-async fn refund(bench: &Bench, bought: &Bought, amount_minor: Option<i64>) {
-    let request = RequestRefund {
-        refund: RefundId::new(),
-        order: bought.order,
-        by: RefundBy::Operator,
-        amount_minor,
-        units: None,
-        reason: "part".into(),
-    };
-    let idem = Idem { actor: "test".into(), key: request.refund.to_string(), fingerprint: [1; 32] };
-    let saved = |_: &Order| Saved { status: 202, body: Vec::new() };
-    let asked = bench.ledger.request_refund(&request, now_ms(), &idem, saved).await.unwrap();
-    assert!(matches!(asked, Replay::Fresh(_)), "{asked:?}");
-}
 
 #[tokio::test]
 async fn bought_and_given_back_in_parts_at_every_provider() {
     let bench = Bench::open().await;
     for provider in ALL {
         let bought = bench.buy_with(provider).await;
-        pay(&bench, &bought, provider).await;
+        bench.pay_at(&bought, provider).await;
         bench.until_order(&bought, OrderState::Paid).await;
         for (amount, state) in [
             (Some(2_900), OrderState::PartlyRefunded),
             (Some(4_000), OrderState::PartlyRefunded),
             (None, OrderState::Refunded),
         ] {
-            refund(&bench, &bought, amount).await;
+            bench.refund_part(&bought, amount).await;
             bench
                 .until(&format!("{provider}: {state:?}"), || async {
                     bench.order(&bought).await.state != OrderState::Refunding
@@ -106,7 +48,7 @@ async fn a_decline_gives_the_unit_back_at_every_provider() {
     for provider in ALL {
         let bought = bench.buy_with(provider).await;
         bench.until_payment(&bought, "ready").await;
-        let back = press(&bench, &bought, provider, "decline").await;
+        let back = bench.press_at(&bought, provider, "decline").await;
         assert!(bench.http.get(back).send().await.unwrap().status().as_u16() < 500, "{provider}");
         bench.pass_time(31 * 60_000);
         bench.until_order(&bought, OrderState::Released).await;
@@ -121,7 +63,7 @@ async fn a_charge_whose_answer_is_lost_is_taken_once_at_every_provider() {
     for (provider, endpoint) in [("kakaopay", "approve"), ("toss", "confirm"), ("stripe", "capture")] {
         let bought = bench.buy_with(provider).await;
         bench.until_payment(&bought, "ready").await;
-        let back = press(&bench, &bought, provider, "pay").await;
+        let back = bench.press_at(&bought, provider, "pay").await;
         let fault = json!({ "provider": provider, "endpoint": endpoint, "fault": "drop-after-effect", "times": 1 });
         bench.control("faults", fault).await;
         bench.http.get(back).send().await.unwrap();
@@ -136,7 +78,7 @@ async fn a_return_with_another_amount_or_order_changes_nothing() {
     let bench = Bench::open().await;
     let bought = bench.buy_with("toss").await;
     bench.until_payment(&bought, "ready").await;
-    let back = press(&bench, &bought, "toss", "pay").await;
+    let back = bench.press_at(&bought, "toss", "pay").await;
     let order = bought.order.to_string();
     for wrong in [
         back.replace(&format!("amount={PRICE}"), "amount=1"),
@@ -157,7 +99,7 @@ async fn a_deposit_is_awaited_and_its_notice_settles_it() {
     bench.set_toss_method("VIRTUAL_ACCOUNT");
     bench.hire();
     let bought = bench.buy_with("toss").await;
-    pay(&bench, &bought, "toss").await;
+    bench.pay_at(&bought, "toss").await;
     bench.until_payment(&bought, "waiting").await;
     assert_eq!(bench.order(&bought).await.state, OrderState::Paying, "the unit stays held");
     bench
@@ -178,7 +120,7 @@ async fn the_comparison_finds_what_only_the_provider_knows() {
     for provider in ["toss", "stripe"] {
         // Taken at the provider, and expired here: late money.
         let bought = bench.buy_with(provider).await;
-        pay(&bench, &bought, provider).await;
+        bench.pay_at(&bought, provider).await;
         bench.until_order(&bought, OrderState::Paid).await;
         let sql = bench.sql().await;
         sql.batch_execute(&format!(
@@ -202,4 +144,66 @@ async fn the_comparison_finds_what_only_the_provider_knows() {
         let open = bench.ledger.open_discrepancies(10).await.unwrap();
         assert!(open.iter().all(|d| d.payment != Some(bought.payment)), "{provider}: {open:?}");
     }
+}
+
+/// What `floodgate verify --providers` asks: reads both sides, writes nothing.
+#[tokio::test]
+async fn the_providers_books_prove_ours() {
+    let bench = Bench::open().await;
+    let accounts = bench.config().accounts().unwrap();
+    let mut all = Vec::new();
+    for provider in ALL {
+        let bought = bench.buy_with(provider).await;
+        bench.pay_at(&bought, provider).await;
+        bench.until_order(&bought, OrderState::Paid).await;
+        all.push(bought);
+    }
+    // Later, so that nothing counts as moving.
+    let later_ms = now_ms() + 60_000;
+    let proof = payment_adapter::prove(&bench.ledger, &accounts, 0, later_ms).await.unwrap();
+    assert_eq!((proof.differences, proof.agreed, proof.unread), (vec![], 3, vec![]));
+
+    let sql = bench.sql().await;
+    let tamper = |change: &str, bought: &support::Bought| {
+        format!(
+            "SET session_replication_role = replica; UPDATE payment SET {change}, updated_at_ms = 1 WHERE id = '{}';
+             SET session_replication_role = origin",
+            bought.payment
+        )
+    };
+    sql.batch_execute(&tamper("captured_minor = captured_minor - 1", &all[0])).await.unwrap();
+    sql.batch_execute(&tamper("state = 'expired', captured_minor = 0", &all[1])).await.unwrap();
+    sql.batch_execute(&tamper("refunded_minor = 100", &all[2])).await.unwrap();
+    let proof = payment_adapter::prove(&bench.ledger, &accounts, 0, later_ms).await.unwrap();
+    let mut seen: Vec<_> = proof.differences.iter().map(|d| (d.provider, d.class.as_str(), d.payment)).collect();
+    seen.sort();
+    let expected = [
+        ("kakaopay", "amount", Some(all[0].payment)),
+        ("stripe", "amount", Some(all[2].payment)),
+        ("toss", "state", Some(all[1].payment)),
+    ];
+    assert_eq!((seen, proof.agreed), (expected.to_vec(), 0));
+    assert_eq!(bench.ledger.open_discrepancies(10).await.unwrap(), [], "a proof writes nothing");
+}
+
+/// A shopper with two tabs, or a script: two windows of the provider for one order, both authenticated.
+#[tokio::test]
+async fn two_payment_keys_for_one_order_are_charged_once() {
+    let bench = Bench::open().await;
+    let bought = bench.buy_with("toss").await;
+    bench.until_payment(&bought, "ready").await;
+    let first = bench.press_at(&bought, "toss", "pay").await;
+    let second = bench.press_at(&bought, "toss", "pay").await;
+    assert_ne!(first, second, "each window has a key of its own");
+    for back in [&first, &second, &first] {
+        assert!(bench.http.get(back).send().await.unwrap().status().as_u16() < 500);
+    }
+    bench.until_order(&bought, OrderState::Paid).await;
+    assert!(bench.http.get(&second).send().await.unwrap().status().as_u16() < 500);
+    // Nobody has work left, and one of the two windows was charged.
+    bench.pass_time(3_600_000);
+    let theirs = bench.provider_ledger().await;
+    assert_eq!((&theirs["totals"]["approvals"], &theirs["totals"]["captured"]), (&json!(1), &json!(PRICE)), "{theirs}");
+    assert_eq!(bench.attempts(&bought, "confirm").await.len(), 1);
+    bench.audit().await;
 }

@@ -46,7 +46,28 @@
     if (!(number >= 1 && number <= d.count)) return say(t.outside);
     const drawn = 1 + await place(bytes(d.seed), number - 1, d.count);
     $('result').dataset.place = drawn;
+    if (!await own(d, number)) return say(t.bad, true);
     say(t.good.replace('{n}', nf.format(number)).replace('{p}', nf.format(drawn)).replace('{c}', nf.format(d.count)));
+  };
+  // The record of the visitor's own number, from what this browser knows, up to the root: see docs/draw.md.
+  const own = async (d, number) => {
+    const answer = number === t.own && await fetch('../draw/proof', { headers: { accept: 'application/json' }, cache: 'no-store' });
+    if (!answer.ok) return true;
+    const p = await answer.json(), path = p.path.map(bytes);
+    if (p.number !== number) return true;
+    if (!/[^0]/.test(p.leaf)) { fact(t.record, t.lost); return true; }
+    const lines = ['floodgate-entrant-1', t.room, p.visitor, ...(p.nonce ? [p.nonce] : [])];
+    const record = await hash(new TextEncoder().encode(lines.join('\n')));
+    let node = await hash(join([0], record)), index = number - 1, width = d.count;
+    for (; width > 1; index = Math.floor(index / 2), width = Math.ceil(width / 2)) {
+      if (index % 2) node = await hash(join([1], join(path.shift(), node)));
+      else if (index + 1 < width) node = await hash(join([1], join(node, path.shift())));
+    }
+    let made = [];
+    try { made = (localStorage['fg_nonce:' + t.room] || '').split(' ').filter(Boolean); } catch {}
+    // A browser that made values must find one of them; elsewhere the value can only be shown.
+    const mine = d.beacon.kind !== 'entrants' || fact(t.nonce, p.nonce || '–', made.length ? made.includes(p.nonce) : undefined) !== false;
+    return [mine, fact(t.record, hex(record), hex(record) === p.leaf && hex(node) === d.root)].every(Boolean);
   };
   $('origin').textContent = location.origin;
   if (!globalThis.crypto?.subtle) return say(t.cannot);

@@ -15,6 +15,8 @@ use crate::visit::Claimed;
 use http::{HeaderMap, Method, header};
 use queue::board::VisitorState;
 use queue::line::Presence;
+use queue::settings::Beacon;
+use queue::ticket::Ticket;
 use service_kit::problem::{Problem, Slug};
 use std::net::IpAddr;
 
@@ -155,7 +157,7 @@ async fn handle(desk: &Desk, asked: &Asked<'_>, room: &str, endpoint: Endpoint) 
         Endpoint::Custom => desk.pages.custom(&room.settings.load()).ok_or_else(not_found),
         Endpoint::Draw => draw(&room),
         Endpoint::DrawCheck => draw_check(desk, asked, &room),
-        Endpoint::DrawProof => draw_proof(desk, asked, &room),
+        Endpoint::DrawProof => draw_proof(desk, asked, &room).await,
     }
 }
 
@@ -196,7 +198,7 @@ async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, R
         return if page {
             Ok(Reply::see_other(&onward(&room.settings.load(), &desk.way_back(asked, room))))
         } else {
-            ticket_reply(200, room, &desk.visits.token(ticket), &view)
+            ticket_reply(200, room, ticket, &desk.visits.token(ticket), &view)
         };
     }
     match may_join(&view) {
@@ -209,20 +211,21 @@ async fn tickets(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Result<Reply, R
     }
     let settings = room.settings.load_full();
     let brings = Brings { key: idempotency_key(asked)?, old: held.as_ref(), requeues: false };
-    let refused = |why: Refused| if page { why.page(desk, asked, &desk.way_back(asked, room)) } else { why.problem() };
+    let refused =
+        |why: Refused| if page { why.page(desk, asked, room, &desk.way_back(asked, room)) } else { why.problem() };
     let welcome = newcomer::check(desk, asked, room, &settings, brings).map_err(refused)?;
     let joined = newcomer::join(desk, asked, room, welcome).await.map_err(refused)?;
     desk.hot.by_redis.increment(1);
     let reply = if page {
         Reply::see_other(&onward(&settings, &desk.way_back(asked, room)))
     } else {
-        ticket_reply(201, room, &joined.token, &room.view(Some(&joined.ticket)))?
+        ticket_reply(201, room, &joined.ticket, &joined.token, &room.view(Some(&joined.ticket)))?
     };
     Ok(reply.cookies([cookie::set(&room.cookies.ticket, &joined.token, TICKET_MAX_AGE_S, desk.cookie_secure)]))
 }
 
-fn ticket_reply(status: u16, room: &Room, token: &str, view: &View) -> Result<Reply, Reply> {
-    let document = ticket_json(room, token, view).map_err(|e| Reply::problem(&Problem::internal(&e)))?;
+fn ticket_reply(status: u16, room: &Room, ticket: &Ticket, token: &str, view: &View) -> Result<Reply, Reply> {
+    let document = ticket_json(room, ticket, token, view).map_err(|e| Reply::problem(&Problem::internal(&e)))?;
     Ok(Reply::json(status, document))
 }
 
@@ -296,6 +299,9 @@ async fn leave(desk: &Desk, asked: &Asked<'_>, room: &Room, endpoint: Endpoint) 
         cookie::clear(&room.cookies.ticket, desk.cookie_secure),
         cookie::clear(&room.cookies.pass, desk.cookie_secure),
     ];
+    // The next number is another entry.
+    let entry = (room.settings.load().beacon == Beacon::Entrants)
+        .then(|| cookie::clear(&room.cookies.entry, desk.cookie_secure));
     let page = endpoint == Endpoint::Leave && asked.asks == Asks::Form;
     match desk.ticket(asked, room) {
         Ok(Some(ticket)) => {
@@ -311,7 +317,7 @@ async fn leave(desk: &Desk, asked: &Asked<'_>, room: &Room, endpoint: Endpoint) 
         Ok(None) | Err(_) => {}
     }
     let reply = if page { desk.pages.left(Lang::of(asked.headers), &room.id) } else { Reply::empty() };
-    Ok(reply.cookies(cleared))
+    Ok(reply.cookies(cleared).cookies(entry))
 }
 
 fn idempotency_key<'a>(asked: &'a Asked<'_>) -> Result<Option<&'a str>, Reply> {

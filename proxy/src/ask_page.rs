@@ -3,6 +3,7 @@
 
 use crate::canonical::CanonicalPath;
 use crate::copy::Lang;
+use crate::desk::Asked;
 use crate::reply::Reply;
 use askama::Template;
 use base64::Engine as _;
@@ -228,6 +229,28 @@ pub(crate) fn clean(path: &CanonicalPath) -> String {
     path.without_own_parameters().unwrap_or_else(|| path.target())
 }
 
+/// A target with what the request has brought so far. What cannot stand in an address is neither code nor proof.
+pub(crate) fn carrying(asked: &Asked<'_>, here: &str, names: &[&str]) -> String {
+    names.iter().fold(here.to_owned(), |target, name| match asked.path.parameter(name) {
+        Some(value) => with_parameter(&target, &format!("{name}={value}")),
+        None => target,
+    })
+}
+
+/// The sign-in page with the way back in `next`.
+pub(crate) fn sign_in(path: &str, here: &str) -> String {
+    let mut next = String::with_capacity(here.len());
+    for c in here.chars() {
+        match c {
+            '%' => next.push_str("%25"),
+            '&' => next.push_str("%26"),
+            '+' => next.push_str("%2B"),
+            other => next.push(other),
+        }
+    }
+    with_parameter(path, &format!("next={next}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,5 +285,15 @@ mod tests {
         assert_eq!(body(Lang::En, Ask::Crawler, "/buy").0, 503);
         let (status, code) = body(Lang::Ja, Ask::Code, "/buy");
         assert!(status == 200 && code.contains("コードをお持ちですか") && code.contains("<form"), "{code}");
+    }
+
+    #[test]
+    fn the_way_back_survives_the_sign_in() {
+        assert_eq!(sign_in("/login", "/deals/1/buy"), "/login?next=/deals/1/buy");
+        let target = sign_in("/login?x=1", "/buy?a=b+c&d=%EA%B0%80");
+        assert_eq!(target, "/login?x=1&next=/buy?a=b%2Bc%26d=%25EA%25B0%2580");
+        let (_, query) = target.split_once('?').unwrap();
+        let next = form_urlencoded::parse(query.as_bytes()).find(|(n, _)| n == "next").unwrap().1.into_owned();
+        assert_eq!(next, "/buy?a=b+c&d=%EA%B0%80");
     }
 }

@@ -85,6 +85,9 @@ pub struct RouteConfig {
     /// The room in front: `deal` (that of the deal in the path) or the id of a room in `rooms`.
     #[serde(default)]
     pub room: Option<String>,
+    /// A `POST` here is a hold of the deal service: when nothing is left, the gate may say so itself (see [`crate::loser`]).
+    #[serde(default)]
+    pub holds: bool,
 }
 
 /// Limits per client address (IPv6: per /64). Generous, because many people share one address.

@@ -2,6 +2,8 @@
 
 use service_kit::ids::RoomId;
 
+/// How long a browser keeps the key of its entry, in seconds: tries and lost answers, not another day's draw.
+pub const ENTRY_MAX_AGE_S: u64 = 3_600;
 /// How long a browser keeps a ticket, in seconds: a sale and the night before it.
 pub const TICKET_MAX_AGE_S: u64 = 2 * 86_400;
 /// Name of the language cookie; the storefront uses the same.
@@ -14,12 +16,14 @@ pub struct Names {
     pub ticket: String,
     /// The pass.
     pub pass: String,
+    /// What makes one join of a browser's tries, where people are asked for something before a draw.
+    pub entry: String,
 }
 
 impl Names {
     /// The names for `room`; a room id has only characters that a cookie name may have.
     pub fn of(room: &RoomId) -> Self {
-        Self { ticket: format!("fg_t_{room}"), pass: format!("fg_p_{room}") }
+        Self { ticket: format!("fg_t_{room}"), pass: format!("fg_p_{room}"), entry: format!("fg_e_{room}") }
     }
 }
 

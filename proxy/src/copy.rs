@@ -183,6 +183,9 @@ pub struct Copy {
     pub back_to_line: &'static str,
     pub check_command: &'static str,
     pub check_record: &'static str,
+    pub check_own_record: &'static str,
+    pub check_nonce: &'static str,
+    pub check_lost: &'static str,
 }
 
 impl Copy {

@@ -40,6 +40,11 @@ pub fn draw_page(lang: Lang, settings: &RoomSettings, number: Option<u64>) -> Re
         "bad": copy.check_bad,
         "outside": copy.check_outside,
         "cannot": copy.check_cannot,
+        "record": copy.check_own_record,
+        "nonce": copy.check_nonce,
+        "lost": copy.check_lost,
+        "room": settings.room,
+        "own": number,
     });
     let template = DrawTemplate {
         copy,

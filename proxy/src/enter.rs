@@ -228,7 +228,7 @@ async fn placed(desk: &Desk, asked: &Asked<'_>, room: &Room, settings: &RoomSett
     if joined.called {
         return claim(desk, asked, room, visit).await;
     }
-    if newcomer::brings_something(asked) {
+    if crate::entry::is_spelled_out(asked) {
         // What was brought is used: it shall not stay in the address, where a reload or a friend would bring it again.
         let on = onward(settings, &clean(asked.path));
         return answer(Reply::see_other(&on).cookies(visit.cookies), "queued");
@@ -245,7 +245,7 @@ fn refuse(desk: &Desk, asked: &Asked<'_>, room: &Room, refused: &Refused, ticket
         desk.hot.fail_closed.increment(1);
         return page(desk, asked, room, Visit { store_failed: true, ..Visit::with(ticket) });
     }
-    answer(refused.page(desk, asked, &clean(asked.path)), refused.outcome())
+    answer(refused.page(desk, asked, room, &clean(asked.path)), refused.outcome())
 }
 
 /// The page for somebody in line; who brings a code for another lane changes over. Where each person has one place, a
@@ -272,6 +272,7 @@ async fn waiting(desk: &Desk, asked: &Asked<'_>, room: &Room, settings: &RoomSet
         key: Some(newcomer::successor_key(&ticket)),
         lane: code.lane,
         code: code.uses_max.map(|n| CodeUse { id: code.id, uses_max: Some(n) }),
+        nonce: ticket.nonce.clone(),
     };
     match newcomer::join(desk, asked, room, newcomer::Welcome { wish, person: None }).await {
         Ok(joined) => {

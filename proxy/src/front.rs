@@ -1,16 +1,19 @@
 //! In front of Pingora's proxy: the shortest way from the socket to the answers that are asked for most.
 //!
-//! Status polls, joins and claims are never forwarded, so nothing of the proxy's machinery is needed for them. Who asks,
-//! what is allowed and what the answer is comes from the same functions as in [`crate::gate`], in the same order. Only the
-//! plainest requests are answered here: a head without a body that came whole and alone, on a connection that stays.
-//! Every other byte goes on to Pingora, which reads it as if it had come there first; so nothing that two parsers could
-//! read in two ways is ever decided here, and nothing that is decided here is ever forwarded.
+//! Status polls, joins and claims are never forwarded, so nothing of the proxy's machinery is needed for them, nor for a
+//! hold of a deal that has nothing left ([`crate::loser`]). Who asks, what is allowed and what the answer is comes from the
+//! same functions as in [`crate::gate`], in the same order. Only the plainest requests are answered here: a head without a
+//! body, or with the few bytes of a hold, that came whole and alone, on a connection that stays. Every other byte goes on
+//! to Pingora, which reads it as if it had come there first; so nothing that two parsers could read in two ways is ever
+//! decided here, and nothing that is decided here is ever forwarded.
 
 use crate::api;
 use crate::desk::Desk;
 use crate::gate::Gate;
 use crate::head;
+use crate::loser::{self, Hold};
 use crate::metric;
+use crate::route::RouteTable;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -44,6 +47,8 @@ pub struct Front {
     pub proxy: Arc<HttpProxy<Gate>>,
     /// What answers need.
     pub desk: Arc<Desk>,
+    /// Which path goes where.
+    pub table: RouteTable,
     /// How many proxies in front are believed.
     pub trusted_proxies: usize,
 }
@@ -54,6 +59,8 @@ struct Plain<'b> {
     method: Method,
     target: &'b [u8],
     headers: HeaderMap,
+    /// Of a hold; every other plain request has none.
+    body: &'b [u8],
 }
 
 impl<'b> Plain<'b> {
@@ -66,21 +73,22 @@ impl<'b> Plain<'b> {
         };
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut fields);
-        if bytes.len() >= HEAD_BYTES_MAX
-            || !matches!(request.parse(bytes), Ok(httparse::Status::Complete(n)) if n == bytes.len())
-        {
+        if bytes.len() >= HEAD_BYTES_MAX {
             return None;
         }
+        let Ok(httparse::Status::Complete(head)) = request.parse(bytes) else { return None };
+        let body = bytes.get(head..).filter(|body| body.len() <= loser::BODY_BYTES_MAX)?;
         let target = request.path.filter(|_| request.version == Some(1) && request.method == Some(method.as_str()))?;
-        let (_, endpoint) = target.strip_prefix("/_floodgate/rooms/")?.split_once('/')?;
-        if !matches!(endpoint, "status" | "tickets" | "pass" | "board") {
-            return None;
+        match target.strip_prefix("/_floodgate/rooms/").and_then(|rest| rest.split_once('/')) {
+            Some((_, "status" | "tickets" | "pass" | "board")) if body.is_empty() => {}
+            None if method == Method::POST && !body.is_empty() => {}
+            _ => return None,
         }
         let mut headers = HeaderMap::with_capacity(request.headers.len());
         for field in request.headers.iter() {
             let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
             let is_plain = match name {
-                header::CONTENT_LENGTH => field.value == b"0",
+                header::CONTENT_LENGTH => field.value == HeaderValue::from(body.len()).as_bytes(),
                 header::CONNECTION => field.value.eq_ignore_ascii_case(b"keep-alive"),
                 header::TRANSFER_ENCODING | header::UPGRADE | header::EXPECT | header::TE | header::TRAILER => false,
                 _ => true,
@@ -92,20 +100,32 @@ impl<'b> Plain<'b> {
         }
         // What the gate would refuse may be what Pingora refuses first.
         head::check(&method, &headers).ok()?;
-        Some(Self { method, target: target.as_bytes(), headers })
+        // A body without its length, or with two, is Pingora's to judge.
+        if !body.is_empty() && headers.get_all(header::CONTENT_LENGTH).iter().count() != 1 {
+            return None;
+        }
+        Some(Self { method, target: target.as_bytes(), headers, body })
     }
 }
 
 impl Front {
-    /// The answer as it goes over the wire.
+    /// The answer as it goes over the wire; nothing where Pingora has to go on.
     async fn answer(&self, plain: &Plain<'_>, peer: Option<IpAddr>, wire: &mut Vec<u8>) {
         let started = monotonic();
+        let Plain { method, target, headers, body } = plain;
         self.desk.hot.inflight.increment(1.0);
-        let (route, reply) =
-            api::own(&self.desk, (peer, self.trusted_proxies), (&plain.method, plain.target, &plain.headers)).await;
-        reply.write(wire, &get_cached_date());
+        let answered = if body.is_empty() {
+            let (route, reply) = api::own(&self.desk, (peer, self.trusted_proxies), (method, target, headers)).await;
+            Some((route.into(), reply, None))
+        } else {
+            let lost = loser::answer(&self.desk, &self.table, &Hold { target, headers, body }).await;
+            lost.map(|(route, reply)| (route.into(), reply, Some("sold_out")))
+        };
         self.desk.hot.inflight.decrement(1.0);
-        metric::finished(&self.desk.hot, route.into(), &plain.method, reply.status, None, Some(started));
+        if let Some((route, reply, outcome)) = answered {
+            reply.write(wire, &get_cached_date());
+            metric::finished(&self.desk.hot, route, method, reply.status, outcome, Some(started));
+        }
     }
 }
 
@@ -137,9 +157,11 @@ impl ServerApp for Front {
             }
             last = monotonic();
             let goes_on = left > 0 && !*shutdown.borrow();
+            answer.clear();
             if let Some(plain) = Plain::of(&read).filter(|_| goes_on) {
-                answer.clear();
                 self.answer(&plain, peer, &mut answer).await;
+            }
+            if !answer.is_empty() {
                 let sent = tokio::time::timeout(WRITE_MAX, async {
                     wire.write_all(&answer).await?;
                     wire.flush().await

@@ -142,7 +142,7 @@ impl Journal {
         if self.inner.is_none() {
             return;
         }
-        let Ticket { room, number, place, visitor, joined_ms, promise_low_ms, promise_high_ms } = ticket;
+        let Ticket { room, number, place, visitor, joined_ms, promise_low_ms, promise_high_ms, nonce: _ } = ticket;
         let row = (*number, *place, visitor.clone(), *joined_ms, *promise_low_ms, *promise_high_ms);
         self.note(Event::Joined(room.clone(), row));
     }

@@ -8,10 +8,12 @@
 
 use crate::joiner::keep_joins;
 use crate::journal::{Calls, Journal};
+use crate::loser::keep_looks;
 use crate::metric;
 use crate::rooms::{Ends, Room, Rooms, Seen};
 use crate::steering::Steering;
 use metrics::gauge;
+use queue::draw::Digest;
 use queue::line::{Line, PassInUse};
 use queue::settings::RoomSettings;
 use service_kit::clock::monotonic;
@@ -39,6 +41,7 @@ const BEATS_PER_ROUND: usize = 20_000;
 struct Inbox {
     beats: mpsc::Receiver<(u64, u64)>,
     readmits: mpsc::Receiver<(u64, PassInUse)>,
+    records: mpsc::Receiver<(u64, Digest)>,
     journal: Journal,
 }
 
@@ -121,9 +124,10 @@ fn update(rooms: &Arc<Rooms>, keepers: &mut Keepers, wanted: &[RoomSettings]) {
             None => {
                 let (room, ends) = Room::new(settings.clone());
                 let (trigger, stop) = channel();
-                let Ends { beats, joins, readmits } = ends;
+                let Ends { beats, joins, readmits, records, looks } = ends;
                 tokio::spawn(keep_joins(rooms.clone(), room.clone(), joins, stop.clone()));
-                let inbox = Inbox { beats, readmits, journal: keepers.journal.clone() };
+                tokio::spawn(keep_looks(rooms.clone(), room.clone(), looks, stop.clone()));
+                let inbox = Inbox { beats, readmits, records, journal: keepers.journal.clone() };
                 tokio::spawn(keep_room(rooms.clone(), room.clone(), inbox, stop));
                 keepers.running.insert(name.clone(), trigger);
                 tracing::info!(room = %room.id, "room opened on this gate");
@@ -191,6 +195,8 @@ async fn round(rooms: &Rooms, room: &Room, inbox: &mut Inbox) -> bool {
     room.seen.store(Some(Arc::new(Seen::new(board))));
     let sent = send_beats(&store.line, &settings, room, &mut inbox.beats).await;
     send_readmits(&store.line, &settings, room, &mut inbox.readmits).await;
+    // After the heartbeats: they teach the store the numbers that it lost.
+    send_records(&store.line, &settings, room, &mut inbox.records).await;
     idle && !sent
 }
 
@@ -223,6 +229,19 @@ async fn send_readmits(
         Ok(0) => {}
         Ok(people) => tracing::warn!(room = %room.id, people, "the store had forgotten leases whose passes are in use"),
         Err(error) => tracing::warn!(room = %room.id, %error, "passes in use could not be told to the store"),
+    }
+}
+
+/// After a loss: tells the store the records of entrants who are still in the lobby.
+async fn send_records(line: &Line, settings: &RoomSettings, room: &Room, records: &mut mpsc::Receiver<(u64, Digest)>) {
+    let records: Vec<(u64, Digest)> = drain(records).into_iter().collect();
+    if records.is_empty() {
+        return;
+    }
+    match line.record(settings, &records).await {
+        Ok(0) => {}
+        Ok(people) => tracing::warn!(room = %room.id, people, "the store had lost records of a draw's entrants"),
+        Err(error) => tracing::warn!(room = %room.id, %error, "records of entrants could not be told to the store"),
     }
 }
 

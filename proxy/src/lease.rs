@@ -17,13 +17,20 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_millis(300);
 /// Longest wait for the store to end a lease, while the visitor waits for the answer.
 const END_TIMEOUT: Duration = Duration::from_millis(1_000);
 
+/// Whether half of a pass's life is over, so that the next request carries the lease on.
+pub fn is_due(pass: &Pass, now_ms: i64) -> bool {
+    now_ms.saturating_sub(pass.issued_ms) > half_life_ms(pass)
+}
+
+fn half_life_ms(pass: &Pass) -> i64 {
+    pass.expires_at_ms.saturating_sub(pass.issued_ms) / 2
+}
+
 /// Forwards somebody with a pass; carries the lease on when half of the pass's life is over.
 pub async fn carry_on(desk: &Desk, room: &Room, pass: Pass, token: &str, by_header: bool) -> Entry {
-    let (now_ms, life_ms) = (room.now_ms(), pass.expires_at_ms.saturating_sub(pass.issued_ms));
-    let half_ms = life_ms / 2;
-    let is_due = now_ms.saturating_sub(pass.issued_ms) > half_ms
-        && room.people.renewals.due(pass.number, now_ms, now_ms.saturating_add(half_ms));
-    if !is_due {
+    let now_ms = room.now_ms();
+    let is_first = || room.people.renewals.due(pass.number, now_ms, now_ms.saturating_add(half_life_ms(&pass)));
+    if !is_due(&pass, now_ms) || !is_first() {
         return forward(pass, token.to_owned(), Vec::new());
     }
     let count = |result: &'static str| counter!(metric::RENEWALS, "result" => result).increment(1);

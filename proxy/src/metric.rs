@@ -49,6 +49,8 @@ pub const STREAMS_LIMIT: &str = "floodgate_gate_streams_limit";
 pub const STREAMS_REFUSED: &str = "floodgate_gate_streams_refused_total";
 /// Events sent on event streams.
 pub const STREAM_EVENTS: &str = "floodgate_gate_stream_events_total";
+/// Holds that the gate looked at the stock for. Label `result`: `sold_out` (answered here), `forwarded`.
+pub const LOOKS: &str = "floodgate_gate_stock_looks_total";
 /// Letters "your turn is near". Label `result`: `sent`, `refused`, `retry`, `unknown`.
 pub const LETTERS: &str = "floodgate_gate_letters_total";
 
@@ -99,6 +101,7 @@ pub fn describe() {
     describe_gauge!(STREAMS_LIMIT, "Most event streams of this gate");
     describe_counter!(STREAMS_REFUSED, "Event streams refused for a limit");
     describe_counter!(STREAM_EVENTS, "Events sent on event streams");
+    describe_counter!(LOOKS, "Holds that the gate looked at the stock for");
     describe_counter!(LETTERS, "Letters to people whose turn is near");
     for name in [INFLIGHT, DRAINING, ROOMS, STALE_ROOMS, LIMITED_ADDRESSES] {
         gauge!(name).set(0.0);
@@ -185,6 +188,13 @@ impl Hot {
             heartbeats_dropped: zero(counter!(HEARTBEATS_DROPPED)),
         }
     }
+}
+
+/// Counts holds whose answer is known: true is "sold out".
+pub fn looked(answers: &[bool]) {
+    let lost = answers.iter().filter(|loses| **loses).count();
+    counter!(LOOKS, "result" => "sold_out").increment(lost as u64);
+    counter!(LOOKS, "result" => "forwarded").increment((answers.len() - lost) as u64);
 }
 
 /// Counts a finished request. `outcome` where the status does not tell; `started` is `None` where the time tells nothing.

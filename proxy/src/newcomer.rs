@@ -4,11 +4,13 @@
 //! The *join key* makes one place of what could be many: the account of a signed-in person, else the number that this
 //! one follows, else the nonce of the proof, else the key that an app chose. The same key always gets the same number.
 
-use crate::ask_page::{Ask, AskPages, clean, with_parameter};
+use crate::ask_page::{Ask, AskPages, carrying, clean, sign_in, with_parameter};
 use crate::code::{Code, Codes, word};
 use crate::copy::Lang;
 use crate::desk::{Asked, Desk};
+use crate::entry;
 use crate::limits::Limited;
+use crate::nonce_page::{NONCE, NoncePages, Wanted};
 use crate::people_metric as metric;
 use crate::proof::{How, LIFE_MS, NotProven, Proofs, wait_ms};
 use crate::proof_page::{Check, CheckPages, PROOF};
@@ -46,6 +48,7 @@ pub struct Door {
     crawlers: Networks,
     asks: AskPages,
     checks: CheckPages,
+    nonces: NoncePages,
     /// Fingerprints of browsers.
     pub browsers: Browsers,
 }
@@ -60,6 +63,7 @@ impl Door {
             crawlers,
             asks: AskPages::new(),
             checks: CheckPages::new(),
+            nonces: NoncePages::new(),
             browsers: Browsers::new(ring),
         }
     }
@@ -115,6 +119,8 @@ pub enum Refused {
         /// How long until waiting counts, in ms.
         wait_ms: i64,
     },
+    /// The draw takes a value of the entrant's own, and the page that makes one has not been seen yet.
+    Nonce(Wanted),
     /// The line has no room for more people.
     Full,
     /// The store does not answer.
@@ -155,7 +161,8 @@ pub fn check(
         ProofOfWork::UnderAttack => is_attacked,
         ProofOfWork::Always => true,
     };
-    let nonce = proof(desk, asked, room, settings, is_asked)?;
+    let (nonce, entry) = entry::nonce(asked, room, settings, successor).map_err(Refused::Nonce)?;
+    let proven = proof(desk, asked, room, settings, is_asked)?;
     let mut lane = successor.map(Ticket::lane).filter(|l| *l != DEMOTED).or(code.as_ref().map(|c| c.lane)).unwrap_or(0);
     let mut code = code.and_then(|c| Some(CodeUse { uses_max: Some(c.uses_max?), id: c.id }));
     // A code that only so many people can use is no means of an attack.
@@ -166,13 +173,15 @@ pub fn check(
         counter!(metric::DEMOTED).increment(1);
         (lane, code) = (DEMOTED, None);
     }
-    let key = match (successor, nonce, brings.key) {
-        (Some(old), _, _) => Some(successor_key(old)),
-        (None, Some(nonce), _) => Some(format!("proof:{nonce}")),
-        (None, None, Some(key)) => Some(format!("api:{key}")),
-        (None, None, None) => None,
+    let key = match (successor, proven, brings.key, entry) {
+        (Some(old), ..) => Some(successor_key(old)),
+        (None, Some(proven), ..) => Some(format!("proof:{proven}")),
+        (None, None, Some(key), _) => Some(format!("api:{key}")),
+        // A number that is over is followed by another one, not by itself.
+        (None, None, None, Some(entry)) => Some(format!("entry:{entry}:{}", brings.old.map_or(0, |old| old.number))),
+        (None, None, None, None) => None,
     };
-    Ok(Welcome { wish: Wish { key, lane, code }, person })
+    Ok(Welcome { wish: Wish { key, lane, code, nonce }, person })
 }
 
 /// Whether a number that is over is followed by another without a new code: who was invited once stays invited. One
@@ -315,7 +324,7 @@ impl Refused {
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Limited(_) | Self::Full => "limited",
-            Self::Proof { .. } => "queued",
+            Self::Proof { .. } | Self::Nonce(_) => "queued",
             Self::Away => "error",
             _ => "denied",
         }
@@ -350,13 +359,14 @@ impl Refused {
             .with("bits", *bits)
             .with("wait_ms", *wait_ms)
             .with("good_for_ms", LIFE_MS),
+            Self::Nonce(_) => Problem::field("Floodgate-Nonce", "must be 16–64 characters of A-Z, a-z, 0-9, `-` and `_`; or leave it out"),
             Self::Full => Problem::new(Slug::TooManyRequests, "The line has no room for more people just now.").retry_after_s(30),
             Self::Away => return crate::api::store_away(),
         })
     }
 
     /// The answer for a browser that wants to reach `here`, a canonical target.
-    pub fn page(&self, desk: &Desk, asked: &Asked<'_>, here: &str) -> Reply {
+    pub fn page(&self, desk: &Desk, asked: &Asked<'_>, room: &Room, here: &str) -> Reply {
         let lang = lang(asked);
         match self {
             Self::Limited(seconds) => desk.pages.busy(lang).with(header::RETRY_AFTER, &seconds.to_string()),
@@ -366,16 +376,16 @@ impl Refused {
             Self::CodeInvalid(needed) => desk.door.ask(lang, Ask::WrongCode(*needed), here),
             Self::CodeUsed(needed) => desk.door.ask(lang, Ask::UsedCode(*needed), here),
             Self::NotSignedIn(path) => Reply::see_other(&sign_in(path, here)),
-            Self::Proof { challenge, bits, wait_ms } => {
-                // The code comes back with the proof. What cannot stand in an address is no code anyway.
-                let code = asked.path.parameter(CODE).map(|code| with_parameter(here, &format!("{CODE}={code}")));
-                desk.door.checks.page(&Check {
-                    lang,
-                    here: code.as_deref().unwrap_or(here),
-                    challenge,
-                    bits: *bits,
-                    wait_ms: *wait_ms,
-                })
+            Self::Proof { challenge, bits, wait_ms } => desk.door.checks.page(&Check {
+                lang,
+                here: &carrying(asked, here, &[CODE, NONCE]),
+                challenge,
+                bits: *bits,
+                wait_ms: *wait_ms,
+            }),
+            Self::Nonce(wanted) => {
+                let page = desk.door.nonces.page(lang, *wanted, &room.id, &carrying(asked, here, &[CODE, PROOF]));
+                page.cookies([entry::cookie(desk, asked, room)])
             }
         }
     }
@@ -400,33 +410,9 @@ pub fn crawler(desk: &Desk, asked: &Asked<'_>) -> Reply {
     desk.door.ask(lang(asked), Ask::Crawler, &clean(asked.path)).with(header::RETRY_AFTER, &CRAWLER_RETRY_S.to_string())
 }
 
-/// The sign-in page with the way back in `next`.
-fn sign_in(path: &str, here: &str) -> String {
-    let mut next = String::with_capacity(here.len());
-    for c in here.chars() {
-        match c {
-            '%' => next.push_str("%25"),
-            '&' => next.push_str("%26"),
-            '+' => next.push_str("%2B"),
-            other => next.push(other),
-        }
-    }
-    with_parameter(path, &format!("next={next}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_way_back_survives_the_sign_in() {
-        assert_eq!(sign_in("/login", "/deals/1/buy"), "/login?next=/deals/1/buy");
-        let target = sign_in("/login?x=1", "/buy?a=b+c&d=%EA%B0%80");
-        assert_eq!(target, "/login?x=1&next=/buy?a=b%2Bc%26d=%25EA%25B0%2580");
-        let (_, query) = target.split_once('?').unwrap();
-        let next = form_urlencoded::parse(query.as_bytes()).find(|(n, _)| n == "next").unwrap().1.into_owned();
-        assert_eq!(next, "/buy?a=b+c&d=%EA%B0%80");
-    }
 
     #[test]
     fn every_refusal_has_a_status_and_a_way_out() {
@@ -438,6 +424,7 @@ mod tests {
             (Refused::CodeUsed(false), 403, "code-used"),
             (Refused::NotSignedIn("/login".into()), 401, "/login"),
             (proof, 403, r#""bits":14"#),
+            (Refused::Nonce(Wanted::Well), 422, "Floodgate-Nonce"),
             (Refused::Full, 429, "no room"),
             (Refused::Away, 503, "store-unavailable"),
         ] {

@@ -5,11 +5,13 @@ use crate::cookie::Names;
 use crate::draw_api::Proofs;
 use crate::health::Health;
 use crate::joiner::{JOINS_MAX, Wanted};
+use crate::loser::{Asking, LOOKS_MAX};
 use crate::people::People;
 use crate::presence::Presences;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use queue::board::{Board, Status};
+use queue::draw::{Digest, Phase, entrant};
 use queue::line::{JoinRequest, Joined, Line, PassInUse, Presence};
 use queue::pass::Pass;
 use queue::settings::RoomSettings;
@@ -27,6 +29,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub const STALE_AFTER: Duration = Duration::from_secs(3);
 /// Most passes of a room that wait to be told to a doubted store.
 const READMITS_MAX: usize = 65_536;
+/// Most records of entrants of a room that wait to be told to a store that was lost.
+const RECORDS_MAX: usize = 65_536;
 /// Most heartbeats of a room that wait for the next batch.
 const BEATS_MAX: usize = 65_536;
 
@@ -94,6 +98,9 @@ pub struct Room {
     beats: mpsc::Sender<(u64, u64)>,
     joins: mpsc::Sender<Wanted>,
     readmits: mpsc::Sender<(u64, PassInUse)>,
+    records: mpsc::Sender<(u64, Digest)>,
+    /// Holds that wait for a look at the stock.
+    pub looks: mpsc::Sender<Asking>,
 }
 
 /// The ends of a room's buffers that its keepers empty.
@@ -105,6 +112,10 @@ pub struct Ends {
     pub joins: mpsc::Receiver<Wanted>,
     /// Passes seen while the store was doubted, by number.
     pub readmits: mpsc::Receiver<(u64, PassInUse)>,
+    /// Records of entrants seen after a loss of the store, by number.
+    pub records: mpsc::Receiver<(u64, Digest)>,
+    /// Holds that wait for a look at the stock.
+    pub looks: mpsc::Receiver<Asking>,
 }
 
 impl Room {
@@ -113,6 +124,8 @@ impl Room {
         let (beats, beats_end) = mpsc::channel(BEATS_MAX);
         let (joins, joins_end) = mpsc::channel(JOINS_MAX);
         let (readmits, readmits_end) = mpsc::channel(READMITS_MAX);
+        let (records, records_end) = mpsc::channel(RECORDS_MAX);
+        let (looks, looks_end) = mpsc::channel(LOOKS_MAX);
         let room = Self {
             id: settings.room.clone(),
             cookies: Names::of(&settings.room),
@@ -126,16 +139,32 @@ impl Room {
             beats,
             joins,
             readmits,
+            records,
+            looks,
         };
-        (Arc::new(room), Ends { beats: beats_end, joins: joins_end, readmits: readmits_end })
+        let ends =
+            Ends { beats: beats_end, joins: joins_end, readmits: readmits_end, records: records_end, looks: looks_end };
+        (Arc::new(room), ends)
     }
     /// Notes that the holder of a ticket is there. False when the buffer is full: nothing is lost but one sign of life.
     pub fn beat(&self, ticket: &Ticket) -> bool {
         let place = match ticket.place {
-            0 => self.seen.load().as_ref().and_then(|seen| seen.board.place_of(ticket)).unwrap_or(0),
+            0 => self.seen.load().as_ref().map_or(0, |seen| self.place_of_entrant(seen, ticket)),
             place => place,
         };
         self.beats.try_send((ticket.number, place)).is_ok()
+    }
+    /// The drawn place of an entrant; before the draw 0, and a store that was lost is told the record again: nonce and
+    /// visitor are signed in the ticket.
+    fn place_of_entrant(&self, seen: &Seen, ticket: &Ticket) -> u64 {
+        let place = seen.board.place_of(ticket).unwrap_or(0);
+        let is_open = || seen.board.draw.as_ref().is_none_or(|lobby| lobby.draw.phase == Phase::Committed);
+        if place == 0 && seen.board.losses.lost_ms > 0 && is_open() {
+            // A full buffer costs one try; the next heartbeat is another.
+            let leaf = entrant(&self.id, &ticket.visitor, ticket.nonce.as_ref());
+            let _ = self.records.try_send((ticket.number, leaf));
+        }
+        place
     }
     /// Asks for a number; the answer comes with the batch.
     ///

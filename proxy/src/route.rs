@@ -31,6 +31,7 @@ struct Route {
     tail: bool,
     upstream: usize,
     guard: Guard,
+    holds: bool,
 }
 
 /// All routes, most specific first.
@@ -48,6 +49,8 @@ pub struct Matched<'t> {
     pub upstream: usize,
     /// The room in front.
     pub room: Option<RoomId>,
+    /// A `POST` is a hold of the deal service.
+    pub holds: bool,
 }
 
 enum Hit<'t> {
@@ -155,7 +158,12 @@ impl Route {
                 ConfigError(format!("`{}`: no room is named `{name}` in `gate.rooms`", field("room")))
             })?),
         };
-        Ok(Self { pattern: config.path.as_str().into(), pieces, tail, upstream, guard })
+        require(
+            !config.holds || guard == Guard::OfDeal,
+            &field("holds"),
+            "holds are taken in the room of a deal: it needs `room = \"deal\"`",
+        )?;
+        Ok(Self { pattern: config.path.as_str().into(), pieces, tail, upstream, guard, holds: config.holds })
     }
 
     /// More pieces first, then more fixed text, then exact before tail.
@@ -191,7 +199,7 @@ impl Route {
             (Guard::OfDeal, Some(Some(deal))) => Some(RoomId::of_deal(deal)),
             (Guard::OfDeal, None) => return Hit::NotADeal,
         };
-        Hit::Yes(Matched { pattern: &self.pattern, upstream: self.upstream, room })
+        Hit::Yes(Matched { pattern: &self.pattern, upstream: self.upstream, room, holds: self.holds })
     }
 }
 
@@ -204,6 +212,7 @@ mod tests {
             path: path.into(),
             upstream: upstream.into(),
             room: room.map(Into::into),
+            holds: false,
         };
         RouteTable::new(
             &[
@@ -235,7 +244,7 @@ mod tests {
         assert_eq!(find("/payments/x"), Some(("/payments/*".into(), None)));
         assert_eq!(find("/payments"), Some(("/*".into(), None)));
         assert_eq!(find("/"), Some(("/*".into(), None)));
-        let home = RouteConfig { path: "/".into(), upstream: "shop".into(), room: None };
+        let home = RouteConfig { path: "/".into(), upstream: "shop".into(), room: None, holds: false };
         let home = RouteTable::new(&[home], &["shop".into()], &[]).unwrap();
         assert!(home.find(&CanonicalPath::parse(b"/").unwrap()).is_some());
         assert!(home.find(&CanonicalPath::parse(b"/a").unwrap()).is_none());
@@ -255,7 +264,7 @@ mod tests {
     #[test]
     fn no_route_means_no() {
         let table = RouteTable::new(
-            &[RouteConfig { path: "/only".into(), upstream: "shop".into(), room: None }],
+            &[RouteConfig { path: "/only".into(), upstream: "shop".into(), room: None, holds: false }],
             &["shop".into()],
             &[],
         )
@@ -270,6 +279,7 @@ mod tests {
             path: path.into(),
             upstream: "shop".into(),
             room: room.map(Into::into),
+            holds: false,
         };
         let table = RouteTable::new(
             &[route("/*", None), route("/buy", Some("hall"))],
@@ -308,7 +318,8 @@ mod tests {
             ("/a", "shop", Some("deal"), "routes[0].room"),
             ("/a", "shop", Some("hall"), "routes[0].room"),
         ] {
-            let route = RouteConfig { path: path.into(), upstream: upstream.into(), room: room.map(Into::into) };
+            let route =
+                RouteConfig { path: path.into(), upstream: upstream.into(), room: room.map(Into::into), holds: false };
             let error = RouteTable::new(&[route], &["shop".into()], &[]).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }

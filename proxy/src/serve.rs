@@ -38,6 +38,7 @@ use service_kit::ids::VisitorId;
 use service_kit::keys::{KeyRing, KeysConfig};
 use service_kit::operator::Operators;
 use service_kit::redis::{Redis, RedisConfig, StoreError};
+use service_kit::session::SessionTokens;
 use service_kit::shutdown::{Shutdown, Trigger, channel};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -111,6 +112,7 @@ pub fn run_until(
         rooms: Arc::new(Rooms::default()),
         visits: Visits::new(&ring, journal.clone()),
         door: Door::new(&ring, crawlers),
+        sessions: SessionTokens::new(&ring),
         limits: Arc::new(Limits::new(&cfg.limits)),
         streams: Streams::new(&cfg.limits, open_files_max),
         mail,
@@ -158,9 +160,9 @@ fn serve(gate: Gate, cfg: &Config, end: End) {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let (desk, trusted_proxies) = (gate.desk.clone(), gate.trusted_proxies);
+    let (desk, table, trusted_proxies) = (gate.desk.clone(), gate.table.clone(), gate.trusted_proxies);
     let proxy = Arc::new(http_proxy(&server.configuration, gate));
-    let mut service = Service::new("gate".to_owned(), Front { proxy, desk, trusted_proxies });
+    let mut service = Service::new("gate".to_owned(), Front { proxy, desk, table, trusted_proxies });
     // No read buffer (64 KiB per connection by default): heads and bodies are read into buffers of their own anyway.
     service.add_listener(ListenerConfig::tcp(cfg.listen.to_string()).l4_buffer(L4BufferSettings::default().read(0)));
     server.add_service(service);

@@ -3,7 +3,9 @@
 use crate::copy::Lang;
 use crate::rooms::{Room, View};
 use queue::board::Status;
+use queue::draw::Nonce;
 use queue::lane::DEMOTED;
+use queue::ticket::Ticket;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use service_kit::problem::Problem;
 
@@ -89,14 +91,18 @@ pub fn status_json(room: &Room, view: &View, lang: Lang) -> Option<Vec<u8>> {
 }
 
 /// A ticket and where it stands.
-pub fn ticket_json(room: &Room, token: &str, view: &View) -> serde_json::Result<Vec<u8>> {
+pub fn ticket_json(room: &Room, ticket: &Ticket, token: &str, view: &View) -> serde_json::Result<Vec<u8>> {
     #[derive(serde::Serialize)]
     struct TicketBody<'t> {
         ticket: &'t str,
+        /// What is in the record of a draw, so that whoever sent it sees that it arrived.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        nonce: Option<&'t Nonce>,
         status: Option<StatusBody<'t>>,
     }
     let settings = room.settings.load();
-    serde_json::to_vec(&TicketBody { ticket: token, status: StatusBody::of(view, &settings.enter_path) })
+    let status = StatusBody::of(view, &settings.enter_path);
+    serde_json::to_vec(&TicketBody { ticket: token, nonce: ticket.nonce.as_ref(), status })
 }
 
 /// Puts the members of the status into a problem document.

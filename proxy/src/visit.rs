@@ -5,9 +5,9 @@
 
 use crate::journal::Journal;
 use crate::rooms::{Room, Rooms};
+use queue::draw::Nonce;
 use queue::line::{Claim, CodeUse, JoinRequest, Presence, REFUSED_FULL, REFUSED_USED};
 use queue::pass::{Pass, PassSigner};
-use queue::settings::Mode;
 use queue::state::RoomState;
 use queue::ticket::{Ticket, TicketSigner};
 use service_kit::ids::VisitorId;
@@ -62,6 +62,8 @@ pub struct Wish {
     pub lane: u8,
     /// The code that opened it.
     pub code: Option<CodeUse>,
+    /// What goes into the record of a draw.
+    pub nonce: Option<Nonce>,
 }
 
 /// Why there is no number.
@@ -123,9 +125,7 @@ impl Visits {
     /// [`JoinRefused::Away`]: it may have happened; the same key finds the same number.
     pub async fn join(&self, room: &Room, wish: Wish) -> Result<JoinedNow, JoinRefused> {
         let visitor = VisitorId::new();
-        let is_draw = room.settings.load().mode == Mode::Draw;
-        let leaf = is_draw.then(|| queue::draw::entrant(&room.id, &visitor, None));
-        let request = JoinRequest { visitor, key: wish.key, lane: wish.lane, code: wish.code, leaf };
+        let request = JoinRequest { visitor, key: wish.key, lane: wish.lane, code: wish.code, nonce: wish.nonce };
         let joined = room.join(request).await?;
         service_kit::failpoint!("J2.before");
         let mut ticket = Ticket {
@@ -136,6 +136,7 @@ impl Visits {
             joined_ms: joined.joined_ms,
             promise_low_ms: 0,
             promise_high_ms: 0,
+            nonce: joined.nonce,
         };
         let called = joined.called_until_ms.is_some();
         if called {

@@ -390,6 +390,7 @@ async fn forged_expired_and_foreign_tokens_open_nothing() {
         joined_ms: now_ms(),
         promise_low_ms: 0,
         promise_high_ms: 0,
+        nonce: None,
     };
     let mut bad = vec![
         passes.issue(&pass(&world.room, -1_000)).unwrap(),
@@ -473,6 +474,7 @@ async fn twenty_thousand_polls_while_five_thousand_wait_do_not_touch_redis() {
             joined_ms: joined.joined_ms,
             promise_low_ms: 0,
             promise_high_ms: 0,
+            nonce: None,
         };
         waiting.push(tickets.issue(&ticket));
     }

@@ -15,7 +15,9 @@ mod permutation;
 mod tree;
 
 pub use beacon::{BEACON_FILE_BYTES_MAX, BadNonce, BeaconConfig, BeaconFile, Nonce};
-pub use check::{Fact, Finding, Verified, verify, verify_leaves, verify_place, verify_proof, verify_unchanged};
+pub use check::{
+    Fact, Finding, Verified, verify, verify_leaves, verify_place, verify_proof, verify_record, verify_unchanged,
+};
 pub use hex::{BadHex, Digest, Hex, Signature};
 pub use permutation::{Permutation, prp, unprp};
 pub use tree::{BadLeaves, CHUNK_LEAVES, LEAF_BYTES, Proof, Tree, TreeBuilder, entrant};

@@ -63,7 +63,7 @@ impl RoomKeys {
         entered;
         /// ZSET number → end of the pass in ms, of leases that ended before their pass.
         ended;
-        /// HASH join key → `number:place:joined_ms:visitor`, and `~gate` → the last batch of that gate.
+        /// HASH join key → `number:place:joined_ms:visitor[:nonce]`, and `~gate` → the last batch of that gate.
         joins;
         /// HASH code → how many people used it.
         codes;

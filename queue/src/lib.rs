@@ -12,6 +12,7 @@ pub mod keys;
 pub mod ladder;
 pub mod lane;
 pub mod line;
+pub mod losers;
 pub mod mail;
 mod memory;
 pub mod metric;

@@ -6,13 +6,13 @@
 
 use crate::admission::{Health, LimitReason, decide};
 use crate::board::Board;
-use crate::draw::Digest;
+use crate::draw::{self, Digest, Nonce};
 use crate::keys::room_keys;
 use crate::lane;
 use crate::memory::Memory;
 use crate::metric;
 use crate::reply;
-use crate::settings::{Mode, RoomSettings};
+use crate::settings::{Beacon, Mode, RoomSettings};
 use crate::ticket::{NUMBER_MAX, PLACE_MAX};
 use crate::trust::{Doubt, Remembered, doubts};
 use serde::Serialize;
@@ -81,6 +81,12 @@ script!(
     READMIT,
     "readmit",
     "scripts/readmit.lua"
+);
+script!(
+    /// Tells records to a store that lost them.
+    RECORD,
+    "record",
+    "scripts/record.lua"
 );
 script!(
     /// Reads the board.
@@ -152,8 +158,8 @@ pub struct JoinRequest {
     pub lane: u8,
     /// The code that opened it.
     pub code: Option<CodeUse>,
-    /// What stands for this person in a draw, see [`crate::draw::entrant`].
-    pub leaf: Option<Digest>,
+    /// What they throw into a draw; counts where the room's beacon is its entrants.
+    pub nonce: Option<Nonce>,
 }
 
 /// One use of a code.
@@ -191,6 +197,8 @@ pub struct Joined {
     /// To whom the number belongs: on a repeated join the visitor of the first one. This one goes into the ticket,
     /// so that a number never has two visitors.
     pub visitor: VisitorId,
+    /// What is in the record of this number: on a repeated join the nonce of the first one, or none if that had none.
+    pub nonce: Option<Nonce>,
 }
 
 /// What a tick did.
@@ -357,7 +365,7 @@ impl Line {
                 if draw { 0 } else { lane::cost(&settings.lanes, person.lane) }.to_string(),
                 code.to_owned(),
                 uses_max.to_string(),
-                person.leaf.filter(|_| draw).map(|leaf| leaf.to_string()).unwrap_or_default(),
+                if draw { person.record(settings) } else { String::new() },
             ]);
         }
         let keys = room_keys!(&settings.room => room line lobby seen called joins codes entrants stock);
@@ -401,7 +409,7 @@ impl Line {
         now_ms: i64,
     ) -> Result<Joined, StoreError> {
         let person =
-            JoinRequest { visitor: visitor.clone(), key: Some(join_key.to_owned()), lane: 0, code: None, leaf: None };
+            JoinRequest { visitor: visitor.clone(), key: Some(join_key.to_owned()), lane: 0, code: None, nonce: None };
         let batch = BatchId { gate: visitor.clone(), number: 0 };
         let mut answers = self.join_batch(settings, &batch, &[person], now_ms).await?;
         answers.pop().unwrap_or(Err(StoreError::Shape("one answer per person was expected")))
@@ -661,6 +669,23 @@ impl Line {
         Ok(written)
     }
 
+    /// Tells a store that may have lost them the records of entrants whose lobby is open (see [`draw::entrant`]), each by
+    /// its number. A record that is there stays as it is. How many were written.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; [`REFUSED_NUMBER`] before anything is sent.
+    pub async fn record(&self, settings: &RoomSettings, records: &[(u64, Digest)]) -> Result<u64, StoreError> {
+        records.iter().try_for_each(|(number, _)| check_number(*number))?;
+        let keys = room_keys!(&settings.room => room entrants);
+        let mut written = 0;
+        for some in records.chunks(BEAT_NUMBERS_MAX) {
+            let args: Vec<String> =
+                some.iter().flat_map(|(number, leaf)| [number.to_string(), leaf.to_string()]).collect();
+            written += u64::try_from(self.redis.run(&RECORD, &keys, &args).await?.int()?).unwrap_or(0);
+        }
+        Ok(written)
+    }
+
     /// The clock of [`Line::at`]; 0 = the store's own.
     pub(crate) fn clock_ms(&self) -> i64 {
         self.clock_ms
@@ -672,8 +697,8 @@ impl Line {
     }
 
     /// The scripts, for start-up checks and tests.
-    pub fn scripts() -> [&'static Script; 11] {
-        [&JOIN, &SNAPSHOT, &CALL, &BEAT, &CLAIM, &LEAVE, &BOARD, &RENEW, &END, &HOLD, &READMIT]
+    pub fn scripts() -> [&'static Script; 12] {
+        [&JOIN, &SNAPSHOT, &CALL, &BEAT, &CLAIM, &LEAVE, &BOARD, &RENEW, &END, &HOLD, &READMIT, &RECORD]
     }
 }
 
@@ -684,6 +709,13 @@ impl JoinRequest {
         self.key.as_ref().is_none_or(|k| visible(k, JOIN_KEY_BYTES_MAX) && !k.starts_with('~'))
             && self.code.as_ref().is_none_or(|c| visible(&c.id, 64))
             && u64::from(self.lane) < lane::LANE_SLOTS
+    }
+
+    /// What the script writes down about an entrant of a draw: the leaf and, behind a colon, the nonce that is in it.
+    fn record(&self, settings: &RoomSettings) -> String {
+        let nonce = self.nonce.as_ref().filter(|_| settings.beacon == Beacon::Entrants);
+        let leaf = draw::entrant(&settings.room, &self.visitor, nonce);
+        nonce.map_or_else(|| leaf.to_string(), |nonce| format!("{leaf}:{nonce}"))
     }
 }
 

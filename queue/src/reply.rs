@@ -51,6 +51,10 @@ pub fn joined(reply: &Reply) -> Result<Result<Joined, String>, StoreError> {
         created: reply.at(3)?.int()? == 1,
         called_until_ms: deadline(reply.at(4)?)?,
         visitor: reply.at(5)?.text()?.parse().map_err(|_| StoreError::Shape("a visitor was expected"))?,
+        nonce: match reply.list()?.get(6) {
+            None => None,
+            Some(nonce) => Some(nonce.text()?.parse().map_err(|_| StoreError::Shape("a nonce was expected"))?),
+        },
     }))
 }
 

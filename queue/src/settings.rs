@@ -35,7 +35,7 @@ pub enum Beacon {
     Off,
     /// From a signed file that somebody else writes after the lobby has closed (`[gate] beacon`).
     File,
-    /// From a random value of each entrant. No room takes it yet: see [`RoomSettings::validate`].
+    /// From a random value that each entrant throws in with the join.
     Entrants,
 }
 
@@ -302,6 +302,11 @@ impl RoomSettings {
         }
     }
 
+    /// Whether who comes at `now_ms` may throw a nonce into the draw.
+    pub fn takes_nonces(&self, now_ms: i64) -> bool {
+        self.beacon == Beacon::Entrants && self.mode == Mode::Draw && now_ms < self.starts_at_ms
+    }
+
     /// Checks what the types let through.
     ///
     /// # Errors
@@ -340,8 +345,11 @@ impl RoomSettings {
             "lanes",
             "only in rooms with mode = \"fifo\": a draw knows no lanes",
         )?;
-        // The rule is there, but a gate has no way yet to take a nonce from an entrant.
-        require(self.beacon != Beacon::Entrants, "beacon", "`off` or `file`: gates take no nonces from entrants yet")?;
+        require(
+            self.mode == Mode::Draw || self.beacon != Beacon::Entrants,
+            "beacon",
+            "`entrants` only in rooms with mode = \"draw\": who throws something in must be drawn",
+        )?;
         lane::validate(&self.lanes)?;
         bypass::validate(&self.bypass)?;
         self.theme.validate()?;
@@ -382,6 +390,14 @@ pub(crate) mod tests {
             serde_json::from_str::<RoomSettings>(r#"{"room":"a","title":"A","rate_per_s":1,"inside_max":1,"ratio":2}"#)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn nonces_are_for_the_lobby_of_a_draw() {
+        let draw = RoomSettings { mode: Mode::Draw, beacon: Beacon::Entrants, starts_at_ms: 9, ..room() };
+        assert!(draw.validate().is_ok() && draw.takes_nonces(8) && !draw.takes_nonces(9));
+        let off = RoomSettings { beacon: Beacon::Off, ..draw.clone() };
+        assert!(!off.takes_nonces(8) && !RoomSettings { mode: Mode::Fifo, ..draw }.takes_nonces(8));
     }
 
     #[test]

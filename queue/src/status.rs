@@ -235,6 +235,7 @@ mod tests {
             joined_ms: 0,
             promise_low_ms: 0,
             promise_high_ms: 0,
+            nonce: None,
         }
     }
 

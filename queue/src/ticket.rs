@@ -1,5 +1,6 @@
 //! The ticket: a signed receipt for one number of one room. It is checked on every poll, without any store.
 
+use crate::draw::Nonce;
 use crate::lane::LANE_SLOTS;
 use service_kit::ids::{RoomId, VisitorId};
 use service_kit::keys::{KeyRing, Purpose};
@@ -27,9 +28,11 @@ pub struct Ticket {
     pub promise_low_ms: i64,
     /// The upper end; 0 = nothing was promised.
     pub promise_high_ms: i64,
+    /// What its holder threw into the draw: the receipt for it, and what rebuilds the record after a loss of the store.
+    pub nonce: Option<Nonce>,
 }
 
-/// Signs and checks tickets: `2.<room>.<number>.<place>.<visitor>.<joined>.<low>.<high>.<key id>.<mac>`.
+/// Signs and checks tickets: `2.<room>.<number>.<place>.<visitor>.<joined>.<low>.<high>[.<nonce>].<key id>.<mac>`.
 #[derive(Clone)]
 pub struct TicketSigner {
     signer: TextSigner,
@@ -56,8 +59,11 @@ impl TicketSigner {
 
     /// The token, safe in a cookie and in a header.
     pub fn issue(&self, ticket: &Ticket) -> String {
-        let Ticket { room, number, place, visitor, joined_ms, promise_low_ms, promise_high_ms } = ticket;
-        self.signer.sign(&format!("2.{room}.{number}.{place}.{visitor}.{joined_ms}.{promise_low_ms}.{promise_high_ms}"))
+        let Ticket { room, number, place, visitor, joined_ms, promise_low_ms, promise_high_ms, nonce } = ticket;
+        let (dot, nonce) = nonce.as_ref().map_or(("", ""), |nonce| (".", nonce.as_str()));
+        self.signer.sign(&format!(
+            "2.{room}.{number}.{place}.{visitor}.{joined_ms}.{promise_low_ms}.{promise_high_ms}{dot}{nonce}"
+        ))
     }
 
     /// The ticket, if we gave it for `room`.
@@ -77,10 +83,11 @@ impl TicketSigner {
         let joined_ms = next()?.parse().map_err(|_| BadToken)?;
         let promise_low_ms = next()?.parse().map_err(|_| BadToken)?;
         let promise_high_ms = next()?.parse().map_err(|_| BadToken)?;
+        let nonce = parts.next().map(|text| text.parse().map_err(|_| BadToken)).transpose()?;
         if parts.next().is_some() || !(1..=NUMBER_MAX).contains(&number) || place > PLACE_MAX {
             return Err(BadToken);
         }
-        Ok(Ticket { room: room.clone(), number, place, visitor, joined_ms, promise_low_ms, promise_high_ms })
+        Ok(Ticket { room: room.clone(), number, place, visitor, joined_ms, promise_low_ms, promise_high_ms, nonce })
     }
 }
 
@@ -102,6 +109,7 @@ mod tests {
             joined_ms: 5,
             promise_low_ms: 0,
             promise_high_ms: 60_000,
+            nonce: None,
         };
         let token = signer.issue(&ticket);
         assert!(token.len() < 160, "{} bytes", token.len());
@@ -111,6 +119,13 @@ mod tests {
         let text = TextSigner::new(&ring, Purpose::Ticket);
         for body in ["2.shoes.0", "1.shoes.17", "2.shoes.17.17.short.5.0.0"] {
             assert!(signer.verify(&text.sign(body), &room).is_err(), "{body}");
+        }
+        let nonce = Some("n_-3456789012345".parse().unwrap());
+        let thrown = Ticket { nonce, ..ticket.clone() };
+        assert_eq!(signer.verify(&signer.issue(&thrown), &room), Ok(thrown));
+        for more in ["", ".", ".short", ".n_-3456789012345.n_-3456789012345"] {
+            let body = format!("2.shoes.17.17.{}.5.0.0{more}", VisitorId::new());
+            assert_eq!(signer.verify(&text.sign(&body), &room).is_ok(), more.is_empty(), "{more}");
         }
         let zero = Ticket { number: 0, ..ticket.clone() };
         assert!(signer.verify(&signer.issue(&zero), &room).is_err());

@@ -11,7 +11,7 @@
 mod support;
 
 use queue::board::Board;
-use queue::draw::{Hex, Phase, TreeBuilder, verify, verify_leaves};
+use queue::draw::{Digest, Phase, TreeBuilder, entrant, verify, verify_leaves};
 use queue::drawing::{Drawer, Progress};
 use queue::line::{BatchId, JoinRequest, Line, Presence};
 use queue::settings::{Mode, RoomSettings};
@@ -33,26 +33,17 @@ fn draw_room(name: &str) -> RoomSettings {
     RoomSettings { mode: Mode::Draw, lobby_opens_at_ms: T, starts_at_ms: START, rate_per_s: 1_000, ..room(name) }
 }
 
-fn leaf(n: u64) -> [u8; 32] {
-    std::array::from_fn(|i| (n >> (i % 8 * 8)) as u8)
-}
-
-/// `people` newcomers in batches of 64, by two gates in turn.
-async fn lobby(line: &Line, room: &RoomSettings, people: u64, now: i64) -> Vec<u64> {
+/// `people` newcomers in batches of 64, by two gates in turn: numbers and records.
+async fn lobby(line: &Line, room: &RoomSettings, people: u64, now: i64) -> Vec<(u64, Digest)> {
     let gates = [VisitorId::new(), VisitorId::new()];
     let mut numbers = Vec::new();
     for (i, some) in (1..=people).collect::<Vec<_>>().chunks(64).enumerate() {
         let batch = BatchId { gate: gates[i % 2].clone(), number: i as u64 + 1 };
-        let request = |n: &u64| JoinRequest {
-            visitor: VisitorId::new(),
-            key: None,
-            lane: 0,
-            code: None,
-            leaf: Some(Hex(leaf(*n))),
-        };
+        let request = |_: &u64| JoinRequest { visitor: VisitorId::new(), key: None, lane: 0, code: None, nonce: None };
         let requests: Vec<_> = some.iter().map(request).collect();
         for joined in line.at(now).join_batch(room, &batch, &requests, now).await.unwrap() {
-            numbers.push(joined.unwrap().number);
+            let joined = joined.unwrap();
+            numbers.push((joined.number, entrant(&room.room, &joined.visitor, None)));
         }
     }
     numbers
@@ -72,7 +63,8 @@ async fn everybody_of_the_lobby_gets_the_place_that_the_published_draw_says() {
     assert_eq!(one.advance(&line.at(T), &settings, None, T).await, Ok(Progress::Committed));
     let committed = board(&line, &settings, T).await.draw.unwrap().draw;
     assert_eq!((committed.phase, committed.secret), (Phase::Committed, None));
-    assert_eq!(lobby(&line, &settings, PEOPLE, T).await, (1..=PEOPLE).collect::<Vec<_>>());
+    let entrants = lobby(&line, &settings, PEOPLE, T).await;
+    assert!(entrants.iter().map(|(number, _)| *number).eq(1..=PEOPLE));
     let before = board(&line, &settings, T).await;
     assert_eq!((before.lobby, before.waiting, before.crowd()), (PEOPLE, 0, PEOPLE));
     let undrawn = support::ticket(&settings, 17, 0);
@@ -99,7 +91,7 @@ async fn everybody_of_the_lobby_gets_the_place_that_the_published_draw_says() {
     assert_eq!(verify(document).unwrap().phase, Phase::Drawn);
     assert_eq!((document.commitment, document.count), (committed.commitment, Some(PEOPLE as u32)));
     let mut leaves = TreeBuilder::default();
-    (1..=PEOPLE).for_each(|n| leaves.push(&leaf(n)));
+    entrants.iter().for_each(|(_, record)| leaves.push(&record.0));
     verify_leaves(document, leaves).unwrap();
 
     let order = members(&redis, &queue::keys::RoomKeys::new(&settings.room).line()).await;

@@ -26,7 +26,7 @@ async fn entries(room: &RoomSettings, seconds: i64, silent: u64, idle: u64) -> V
     let (_server, _redis, line) = support::line().await;
     let gate = VisitorId::new();
     for number in 0..PEOPLE / 60 {
-        let new = || JoinRequest { visitor: VisitorId::new(), key: None, lane: 0, code: None, leaf: None };
+        let new = || JoinRequest { visitor: VisitorId::new(), key: None, lane: 0, code: None, nonce: None };
         let people: Vec<_> = (0..60).map(|_| new()).collect();
         line.at(T).join_batch(room, &BatchId { gate: gate.clone(), number: number + 1 }, &people, T).await.unwrap();
     }

@@ -15,6 +15,7 @@ use service_kit::redis::StoreError;
 use support::{commands_run, field};
 
 const GATE: &str = "aaaaaaaaaaaaaaaaaaaaaa";
+const LEAF: &str = "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF";
 const BROWSER: &str = "00000000000000ff";
 
 /// Per script: how many keys it takes, and arguments that it accepts.
@@ -37,6 +38,7 @@ fn calls() -> Vec<(&'static str, usize, Vec<&'static str>)> {
         ("end", 5, vec!["5", "9", "7"]),
         ("hold", 2, vec!["5", "0", "5", "0", "0", "5", "-5", "abc", "def", "memory"]),
         ("readmit", 9, vec!["5", "7", "9", BROWSER]),
+        ("record", 2, vec!["7", LEAF]),
         ("draw_close", 1, vec!["5", "5", GATE, "5"]),
         ("draw_place", 3, vec!["0", "7"]),
         ("draw_note", 1, vec!["none", "committed", "{}"]),
@@ -59,6 +61,7 @@ async fn malformed_arguments_are_refused_before_any_write() {
             "call" => position != 11,
             "claim" => position != 7,
             "readmit" => position != 3,
+            "record" => position == 0,
             "hold" => position < 6,
             "draw_close" => position != 2,
             "draw_note" => false,
@@ -92,6 +95,41 @@ async fn malformed_arguments_are_refused_before_any_write() {
         }
         assert_eq!(redis.command("DBSIZE", &[]).await.unwrap().int(), Ok(0), "{name} wrote before it refused");
         redis.run(script, &keys, &args).await.unwrap_or_else(|e| panic!("{name} refuses good arguments: {e}"));
+        redis.command("FLUSHALL", &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_record_is_a_leaf_with_or_without_a_nonce() {
+    let (_server, redis, _) = support::line().await;
+    let keys: Vec<String> = (0..9).map(|i| format!("fg:{{x}}:{i}")).collect();
+    let run = async |record: &str| {
+        let args =
+            ["5", "9", "5", "0", "0", "0", "0", "5", "5", "9", GATE, "0", "k", GATE, "0", "1000", "", "0", record];
+        redis.run(Line::scripts()[0], &keys, &args.map(str::to_owned)).await
+    };
+    let nonce = |length: usize| format!("{LEAF}:{}", "a-_9".repeat(17).split_at(length).0);
+    for wrong in [
+        &LEAF[1..],
+        &format!("{LEAF}0"),
+        &LEAF.replace('A', "g"),
+        &format!("{LEAF}:"),
+        &nonce(15),
+        &nonce(65),
+        &format!("{}:", nonce(16)),
+        &nonce(16).replace('_', "%"),
+        &format!("{}\n", nonce(16)),
+        &nonce(20)[1..],
+        &format!(":{}", &nonce(16)[65..]),
+    ] {
+        let refused = run(wrong).await;
+        assert!(matches!(&refused, Err(StoreError::Refused { code, .. }) if code == "BADARG"), "{wrong}: {refused:?}");
+    }
+    assert_eq!(redis.command("DBSIZE", &[]).await.unwrap().int(), Ok(0), "wrote before it refused");
+    for good in [String::new(), LEAF.to_owned(), nonce(16), nonce(64)] {
+        let reply = run(&good).await.unwrap().at(0).unwrap().clone();
+        let told = reply.list().unwrap().get(6).map(|nonce| nonce.text().unwrap());
+        assert_eq!(told.as_deref(), good.get(65..), "{good}");
         redis.command("FLUSHALL", &[]).await.unwrap();
     }
 }

@@ -151,6 +151,15 @@ impl From<VisitorId> for String {
     }
 }
 
+/// Longest `Idempotency-Key` of a hold, an order, a payment or a refund, in characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
+
+/// Whether a text may be such a key: one to [`IDEMPOTENCY_KEY_CHARS_MAX`] of `A-Z a-z 0-9 _ - : .`
+pub fn is_idempotency_key(text: &str) -> bool {
+    (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

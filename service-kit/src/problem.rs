@@ -38,6 +38,7 @@ pub enum Slug {
     CodeUsed,
     ProofRequired,
     PassOfAnotherBrowser,
+    PassOfAnotherAccount,
     SignatureInvalid,
     TooManyRequests,
     StoreUnavailable,
@@ -75,6 +76,7 @@ impl Slug {
         Slug::CodeUsed,
         Slug::ProofRequired,
         Slug::PassOfAnotherBrowser,
+        Slug::PassOfAnotherAccount,
         Slug::SignatureInvalid,
         Slug::TooManyRequests,
         Slug::StoreUnavailable,
@@ -118,6 +120,7 @@ impl Slug {
             Slug::CodeUsed => (403, "code-used", "The code has been used as often as it may be"),
             Slug::ProofRequired => (403, "proof-required", "Newcomers have to prove some work just now"),
             Slug::PassOfAnotherBrowser => (403, "pass-of-another-browser", "The pass belongs to another browser"),
+            Slug::PassOfAnotherAccount => (403, "pass-of-another-account", "The pass has served another account"),
             Slug::SignatureInvalid => (401, "signature-invalid", "The signature is missing or not valid"),
             Slug::TooManyRequests => (429, "too-many-requests", "Too many requests"),
             Slug::StoreUnavailable => (503, "store-unavailable", "A store does not answer just now"),
@@ -162,6 +165,13 @@ impl Problem {
     pub fn retry_after_s(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+    /// Not enough units: the deal service says it, and the gate for it, in the same words.
+    pub fn sold_out() -> Self {
+        Self::new(
+            Slug::SoldOut,
+            "There are not that many units left just now. Units that others give back are offered to the line.",
+        )
     }
     /// Logs `error` and answers an opaque 500 with an id that the shopper can quote.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {

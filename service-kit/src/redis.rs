@@ -77,12 +77,32 @@ pub struct Script {
     pub name: &'static str,
     source: &'static str,
     sha: std::sync::LazyLock<String>,
+    /// SHA-1 and text with a planted bug.
+    #[cfg(feature = "planted-bugs")]
+    planted: std::sync::OnceLock<Option<(String, String)>>,
 }
 
 impl Script {
     /// `sha` is filled at the first use: `Script::new("join", include_str!("join.lua"), || …)` is what [`script!`](crate::script) writes.
     pub const fn new(name: &'static str, source: &'static str, sha: fn() -> String) -> Self {
-        Self { name, source, sha: std::sync::LazyLock::new(sha) }
+        Self {
+            name,
+            source,
+            sha: std::sync::LazyLock::new(sha),
+            #[cfg(feature = "planted-bugs")]
+            planted: std::sync::OnceLock::new(),
+        }
+    }
+    /// SHA-1 and text as they are sent.
+    #[cfg(not(feature = "planted-bugs"))]
+    fn sent(&self) -> (&str, &str) {
+        (&self.sha, self.source)
+    }
+    /// SHA-1 and text as they are sent, with the planted bug of this process.
+    #[cfg(feature = "planted-bugs")]
+    fn sent(&self) -> (&str, &str) {
+        let plant = || crate::planted::script(self.source).map(|text| (sha1_hex(&text), text));
+        self.planted.get_or_init(plant).as_ref().map_or((&self.sha, self.source), |(sha, text)| (sha, text))
     }
     /// The Lua text.
     pub fn source(&self) -> &'static str {
@@ -296,9 +316,10 @@ impl Redis {
     /// See [`StoreError`].
     pub async fn run(&self, script: &Script, keys: &[String], args: &[String]) -> Result<Reply, StoreError> {
         let started = crate::clock::monotonic();
-        let mut result = self.eval("EVALSHA", &script.sha, keys, args).await;
+        let (sha, source) = script.sent();
+        let mut result = self.eval("EVALSHA", sha, keys, args).await;
         if matches!(&result, Err(StoreError::Refused { code, .. }) if code == "NOSCRIPT") {
-            result = self.eval("EVAL", script.source, keys, args).await;
+            result = self.eval("EVAL", source, keys, args).await;
         }
         metrics::histogram!(crate::metric::SCRIPT_DURATION, "script" => script.name)
             .record(started.elapsed().as_secs_f64());

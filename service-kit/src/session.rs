@@ -4,9 +4,11 @@
 //! may mint the same token with a key derived from the ring (see docs/operators.md).
 
 use crate::keys::{KeyRing, Purpose};
+use crate::known::Known;
 use crate::token::{BadToken, JwtSigner};
 use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The cookie that carries the session.
 pub const COOKIE: &str = "fg_session";
@@ -28,6 +30,7 @@ pub struct Claims {
 #[derive(Clone)]
 pub struct SessionTokens {
     signer: JwtSigner,
+    known: Arc<Known<Claims>>,
 }
 
 impl std::fmt::Debug for SessionTokens {
@@ -39,7 +42,7 @@ impl std::fmt::Debug for SessionTokens {
 impl SessionTokens {
     /// Uses the ring's session keys.
     pub fn new(ring: &KeyRing) -> Self {
-        Self { signer: JwtSigner::new(ring, Purpose::Session, "session+jwt") }
+        Self { signer: JwtSigner::new(ring, Purpose::Session, "session+jwt"), known: Arc::default() }
     }
 
     /// The token.
@@ -53,10 +56,19 @@ impl SessionTokens {
     /// The account that is signed in, from `Authorization: Bearer` or else the cookie.
     pub fn account(&self, headers: &HeaderMap, now_ms: i64) -> Option<String> {
         let token = bearer(headers).or_else(|| crate::http::cookie(headers, COOKIE))?;
+        let claims = self.known.get(token).or_else(|| self.read(token))?;
+        (claims.exp > now_ms.div_euclid(1_000)).then_some(claims.sub)
+    }
+
+    fn read(&self, token: &str) -> Option<Claims> {
         let claims: Claims = self.signer.verify(token).ok()?;
-        let plain = (1..=ACCOUNT_CHARS_MAX).contains(&claims.sub.len())
+        let is_plain = (1..=ACCOUNT_CHARS_MAX).contains(&claims.sub.len())
             && claims.sub.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
-        (plain && claims.exp > now_ms.div_euclid(1_000)).then_some(claims.sub)
+        if !is_plain {
+            return None;
+        }
+        self.known.put(token, &claims);
+        Some(claims)
     }
 }
 

@@ -33,15 +33,13 @@ pub async fn place(
     body: Result<StrictJson<HoldBody>, Problem>,
 ) -> Result<Response, Problem> {
     app.deal(deal).await?;
-    let lease = app.check_pass(deal, &headers, now_ms())?;
+    let (lease, visitor) = app.check_pass(deal, &headers, now_ms())?;
     let account = app.sessions().require(&headers, now_ms())?.account;
     let key = idempotency_key(&headers)?;
     let StrictJson(HoldBody { quantity }) = body?;
     // In a task of its own: a shopper who hangs up in between must not leave units between the two gates.
-    let hold =
-        tokio::spawn(
-            async move { app.place_hold(HoldRequest { account, deal, lease, quantity, key, trace_id }).await },
-        );
+    let request = HoldRequest { account, deal, lease, visitor, quantity, key, trace_id };
+    let hold = tokio::spawn(async move { app.place_hold(request).await });
     let (order, is_replay) = hold.await.map_err(|e| Problem::internal(&e))??;
     service_kit::failpoint!("R3.before");
     let location = [(header::LOCATION, format!("/api/v1/orders/{}", order.id))];

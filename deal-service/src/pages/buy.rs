@@ -145,7 +145,8 @@ pub async fn show(State(shop): State<Shop>, visit: Visit, Path(id): Path<String>
 pub async fn place(State(shop): State<Shop>, Path(id): Path<String>, sent: Sent) -> Result<Response, Refusal> {
     let Sent { visit, fields } = sent;
     let deal = deal_of(&shop, &visit, &id).await?;
-    let lease = shop.app.check_pass(deal.id, &visit.headers, visit.now_ms).map_err(|p| no_pass(&visit, &deal, &p))?;
+    let (lease, visitor) =
+        shop.app.check_pass(deal.id, &visit.headers, visit.now_ms).map_err(|p| no_pass(&visit, &deal, &p))?;
     let account = visit.account_or_sign_in(Next::Buy(deal.id))?;
     let key = fields.key().map_err(|p| visit.refuse(&p))?;
     let chosen = fields.get("quantity").parse::<i64>().unwrap_or(0);
@@ -153,7 +154,15 @@ pub async fn place(State(shop): State<Shop>, Path(id): Path<String>, sent: Sent)
         Ok(quantity) => {
             let trace_id = visit.trace_id.clone();
             shop.app
-                .place_hold(HoldRequest { account, deal: deal.id, lease, quantity, key: key.clone(), trace_id })
+                .place_hold(HoldRequest {
+                    account,
+                    deal: deal.id,
+                    lease,
+                    visitor,
+                    quantity,
+                    key: key.clone(),
+                    trace_id,
+                })
                 .await
         }
         Err(_) => Err(Problem::field("quantity", "is not one of the quantities shown")),

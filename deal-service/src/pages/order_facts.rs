@@ -22,6 +22,9 @@ pub enum Stage {
     Refunding,
     PartlyRefunded,
     Refunded,
+    /// The money came when the units were gone; it goes back, or is back.
+    LateMoney,
+    LateMoneyBack,
     Quarantined,
 }
 
@@ -46,6 +49,8 @@ impl Stage {
                 "payment_cancelled" => Self::PaymentCancelled,
                 _ => Self::Cancelled,
             },
+            OrderState::Refunding if is_late(order) => Self::LateMoney,
+            OrderState::Refunded if is_late(order) => Self::LateMoneyBack,
             OrderState::Refunding => Self::Refunding,
             OrderState::PartlyRefunded => Self::PartlyRefunded,
             OrderState::Refunded => Self::Refunded,
@@ -68,6 +73,8 @@ impl Stage {
             Self::Refunding => ("busy", t.state_refunding, t.note_refunding),
             Self::PartlyRefunded => ("good", t.state_partly_refunded, t.note_partly_refunded),
             Self::Refunded => ("good", t.state_refunded, t.note_refunded),
+            Self::LateMoney => ("busy", t.state_refunding, t.note_late_money),
+            Self::LateMoneyBack => ("good", t.state_refunded, t.note_late_money),
             Self::Quarantined => ("busy", t.state_quarantined, t.note_quarantined),
         }
     }
@@ -94,8 +101,15 @@ impl Stage {
     }
     /// Whether a page without JavaScript should look again by itself: something is on its way.
     pub fn is_moving(self) -> bool {
-        matches!(self, Self::Preparing | Self::AtProvider | Self::Confirming | Self::Unknown | Self::Refunding)
+        matches!(
+            self,
+            Self::Preparing | Self::AtProvider | Self::Confirming | Self::Unknown | Self::Refunding | Self::LateMoney
+        )
     }
+}
+
+fn is_late(order: &OrderView) -> bool {
+    order.reason.as_deref() == Some("late_money_returned")
 }
 
 /// `order state:payment state`, as the script builds it from the API's events.
@@ -175,6 +189,8 @@ pub mod tests {
             (order(Released, "expired", Some("payment_expired")), "시간 만료", false, false, false, false),
             (order(Refunding, "captured", None), "환불 중", false, false, false, true),
             (order(Refunded, "captured", None), "환불 완료", false, false, false, false),
+            (order(Refunding, "captured", Some("late_money_returned")), "환불 중", false, false, false, true),
+            (order(Refunded, "captured", Some("late_money_returned")), "환불 완료", false, false, false, false),
         ];
         for (order, label, pay, cancel, refund, moving) in cases {
             let s = Stage::of(&order, 999_999);
@@ -184,6 +200,15 @@ pub mod tests {
                 (pay, cancel, refund, moving),
                 "{order:?}"
             );
+        }
+    }
+
+    #[test]
+    fn money_that_goes_back_by_itself_says_why() {
+        for state in [OrderState::Refunding, OrderState::Refunded] {
+            let note = |reason| Stage::of(&order(state, "captured", reason), 0).note(Lang::En);
+            assert!(note(Some("late_money_returned")).contains("after the order had ended"));
+            assert!(!note(None).contains("after the order had ended"));
         }
     }
 

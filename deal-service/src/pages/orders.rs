@@ -24,6 +24,8 @@ use std::collections::btree_map::Entry;
 
 /// Orders on one page of the list.
 const ORDERS_PER_PAGE: u32 = 10;
+/// Choices of units to give back on an order's page; the API takes any number.
+const REFUND_CHOICES_MAX: usize = 20;
 
 #[derive(Template)]
 #[template(path = "orders.html")]
@@ -66,6 +68,8 @@ pub(super) struct OrderPage {
     pub pay_with: Vec<PayWith>,
     pub can_cancel: bool,
     pub can_refund: bool,
+    /// How many units can be given back, all of them first; empty when nothing can be.
+    pub refund_choices: Vec<RefundChoice>,
     pub ended: bool,
     pub refreshes: bool,
     pub reason_chars_max: usize,
@@ -77,6 +81,26 @@ pub(super) struct Hold {
     pub until_ms: i64,
     pub left: String,
     pub words: String,
+}
+
+/// So many units for so much money; without `units` all that is left.
+pub(super) struct RefundChoice {
+    pub units: String,
+    pub label: String,
+}
+
+fn refund_choices(order: &OrderView, lang: Lang) -> Vec<RefundChoice> {
+    let t = lang.text();
+    let all = RefundChoice {
+        units: String::new(),
+        label: text::fill(t.refund_all, &[("units", &order.sold_units.to_string())]),
+    };
+    let some = |units: i64| {
+        let (units, amount) = (units.to_string(), format::money(order.cost_of(units)?, lang));
+        let label = text::fill(t.refund_some, &[("units", &units), ("amount", &amount)]);
+        Some(RefundChoice { units, label })
+    };
+    std::iter::once(all).chain((1..order.sold_units).filter_map(some)).take(REFUND_CHOICES_MAX).collect()
 }
 
 /// A button to pay with.
@@ -132,6 +156,7 @@ impl OrderPage {
             pay_with: if stage.can_pay() { pay_with(providers, lang) } else { Vec::new() },
             can_cancel: stage.can_cancel(),
             can_refund: stage.can_refund(),
+            refund_choices: if stage.can_refund() { refund_choices(order, lang) } else { Vec::new() },
             ended: matches!(
                 stage,
                 Stage::Cancelled | Stage::Expired | Stage::Declined | Stage::PaymentCancelled | Stage::Refunded
@@ -203,7 +228,13 @@ pub async fn refund(State(shop): State<Shop>, Path(id): Path<String>, sent: Sent
     let (account, order) = (action.account, action.order);
     let reason: String =
         sent.fields.get("reason").trim().chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
-    let ask = RefundAsk { reason: (!reason.is_empty()).then_some(reason), ..RefundAsk::default() };
+    let units = match sent.fields.get("units") {
+        "" => None,
+        units => Some(units.parse().map_err(|_| {
+            sent.visit.refuse(&Problem::field("units", "is a number of units, or empty for all of them"))
+        })?),
+    };
+    let ask = RefundAsk { reason: (!reason.is_empty()).then_some(reason), units, ..RefundAsk::default() };
     let done = shop.app.request_refund(action, ask).await;
     after(&shop, &sent.visit, account, order, done, "").await
 }

@@ -148,6 +148,16 @@ fn both(slug: Slug) -> (Pair, Pair) {
             ),
             ("The pass belongs to another browser", "A pass works where it was given. Go on in that browser."),
         ),
+        Slug::PassOfAnotherAccount => (
+            (
+                "다른 계정이 사용한 입장권입니다",
+                "이 입장권으로 이미 다른 계정이 주문했습니다. 이 계정으로 줄을 서 주세요. 결제된 금액은 없습니다.",
+            ),
+            (
+                "Another account has bought with this pass",
+                "A pass serves one account. Take a place of your own in the line. Nothing was charged.",
+            ),
+        ),
         Slug::SignatureInvalid => (
             ("서명이 맞지 않습니다", "결제사의 알림만 받는 주소입니다. 아무것도 바뀌지 않았습니다."),
             ("The signature is not right", "Only payment providers send their notices here. Nothing was changed."),

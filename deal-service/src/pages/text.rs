@@ -110,7 +110,10 @@ texts! {
     pay_stripe { "해외 카드로 결제하기" "Pay by card (Stripe)" }
     continue_payment { "카카오페이에서 계속하기" "Continue at KakaoPay" }
     cancel_order { "주문 취소" "Cancel the order" }
-    refund { "전액 환불 신청" "Ask for a full refund" }
+    refund { "환불 신청" "Ask for a refund" }
+    refund_units { "환불 수량" "Units to give back" }
+    refund_all { "전체 {units}개" "All {units}" }
+    refund_some { "{units}개 ({amount})" "{units} ({amount})" }
     refund_reason { "환불 사유 (선택)" "Reason (optional)" }
     buy_again { "이 딜 다시 보기" "Back to the deal" }
     auto_refresh { "이 페이지는 10초마다 새로고침됩니다." "This page refreshes itself every 10 seconds." }
@@ -143,6 +146,7 @@ texts! {
     state_quarantined { "확인이 필요한 주문" "Being checked" }
     note_quarantined { "결제 내역과 주문이 맞지 않아 담당자가 확인하고 있습니다. 상품과 결제 금액은 그대로 보관됩니다." "Payment and order do not agree, and a person is looking at it. Your goods and your money are kept safe meanwhile." }
     state_refunded { "환불 완료" "Refunded" }
+    note_late_money { "주문이 끝난 뒤에 결제가 도착했습니다. 결제한 금액은 자동으로 전액 환불됩니다." "Your payment arrived after the order had ended. The full amount goes back by itself." }
     note_refunded { "결제한 금액을 모두 돌려드렸습니다." "The full amount was returned." }
     provider_says { "결제사 안내: {message}" "The provider says: {message}" }
 

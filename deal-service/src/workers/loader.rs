@@ -3,10 +3,12 @@
 //! While holds and payments are under way the two differ for moments, so only a disagreement that stands still
 //! for [`STABLE_MS`] with nothing unconfirmed is believed; or one that the ledger itself has proved by refusing a
 //! hold (a *suspect*), at most once per [`SUSPECT_PAUSE_MS`]. A filling raises the deal's epoch, so holds that were
-//! taken from the old stock are refused by the ledger. See [`crate::fast_stock::fill`] for steps and races.
+//! taken from the old stock are refused by the ledger. With `rebuild = "operator"` a stock that was filled before is
+//! closed instead and waits for `floodgate rebuild`; a filling that somebody began is finished all the same. See [`crate::fast_stock::fill`] for steps and races.
 
 use super::deals_in_play;
 use crate::app::App;
+use crate::config::Rebuild;
 use crate::fast_stock::fill::Filled;
 use crate::fast_stock::{Audit, Totals};
 use crate::metric;
@@ -36,6 +38,8 @@ struct Memory {
     differs: Option<(i64, Sums, Sums)>,
     filled_at_ms: i64,
     looked_at_ms: i64,
+    /// It was said that this deal waits for an operator.
+    awaits_operator: bool,
 }
 
 struct Loader {
@@ -107,10 +111,23 @@ impl Loader {
         let is_over = now_ms() >= deal.ends_at_ms;
         match audit {
             Audit::Absent if is_over => Ok(()),
+            Audit::Absent if self.waits_for_operator(deal) => {
+                self.await_operator(deal, "missing");
+                Ok(())
+            }
             Audit::Absent | Audit::Loading => self.fill(deal, None, "missing").await,
             Audit::Loaded(totals) => match self.judge(deal, totals, is_suspect) {
+                Some(reason) if !is_over && self.waits_for_operator(deal) => {
+                    self.app.parts.fast.forget(&room).await?;
+                    self.await_operator(deal, reason);
+                    Ok(())
+                }
                 Some(reason) if !is_over => self.fill(deal, Some(totals), reason).await,
-                _ => Ok(()),
+                _ => {
+                    self.memory.entry(deal.id).or_default().awaits_operator = false;
+                    metric::deal_gauge(metric::REBUILD_WAITING, deal.id, None, 0);
+                    Ok(())
+                }
             },
         }
     }
@@ -141,6 +158,19 @@ impl Loader {
                 memory.differs = Some((now, redis, truth));
                 None
             }
+        }
+    }
+
+    /// Epoch 0 means that the deal was never filled: nothing is lost.
+    fn waits_for_operator(&self, deal: &Deal) -> bool {
+        self.app.parts.config.rebuild == Rebuild::Operator && deal.epoch > 0
+    }
+
+    /// Without a stock every hold is refused: the deal sells nothing until `floodgate rebuild` has run.
+    fn await_operator(&mut self, deal: &Deal, reason: &'static str) {
+        metric::deal_gauge(metric::REBUILD_WAITING, deal.id, None, 1);
+        if !std::mem::replace(&mut self.memory.entry(deal.id).or_default().awaits_operator, true) {
+            tracing::error!(deal = %deal.id, reason, "the fast stock of this deal waits for an operator: run floodgate rebuild");
         }
     }
 

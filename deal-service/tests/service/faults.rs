@@ -2,10 +2,11 @@
 
 use crate::world::{Run, World, config};
 use deal_service::Config;
+use deal_service::config::Rebuild;
 use deal_service::fast_stock::fill::Filled;
 use deal_service::fast_stock::{FastReply, HoldAsk};
 use serde_json::json;
-use service_kit::ids::{AccountId, DealId, OrderId, RoomId};
+use service_kit::ids::{AccountId, DealId, OrderId, RoomId, VisitorId};
 use service_kit::money::Quantity;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,8 @@ async fn fast_hold(
     key: &str,
     confirm_ms: u32,
 ) -> FastReply {
-    let ask = HoldAsk { order, account, key, quantity: Quantity::new(2).unwrap(), lease: 1, confirm_ms };
+    let visitor = &VisitorId::new();
+    let ask = HoldAsk { order, account, key, quantity: Quantity::new(2).unwrap(), lease: 1, visitor, confirm_ms };
     w.app.fast_stock().hold(&RoomId::of_deal(deal), &ask).await.unwrap()
 }
 
@@ -183,6 +185,42 @@ async fn a_stock_of_an_older_epoch_sells_nothing() {
     let fast = w.app.fast_stock();
     assert!(matches!(fast.fill(&w.ledger, deal, Some(t.epoch), "another-token").await.unwrap(), Filled::Loaded { .. }));
     assert_eq!(w.hold(deal, w.person().await, "k", 1).await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_policy_a_lost_stock_waits_for_an_operator() {
+    let w = World::start_with(Run::All, Config { rebuild: Rebuild::Operator, ..config() }).await;
+    let deal = w.deal(9, 5).await;
+    let kept = w.hold(deal, w.person().await, "k", 2).await.order();
+    w.settled_at(deal, 7, 2, 0).await;
+    // Emptied; and come back with a stock that the ledger contradicts.
+    for wrong in [false, true] {
+        w.redis.command("FLUSHALL", &["SYNC"]).await.unwrap();
+        if wrong {
+            let room = RoomId::of_deal(deal);
+            let epoch = (w.truth(deal).await.epoch - 1).to_string();
+            let stock = ["epoch", &epoch, "available", "9", "held", "0", "sold", "0", "total", "9"];
+            let times =
+                ["starts_at_ms", "0", "ends_at_ms", "99999999999999", "per_user_limit", "5", "unconfirmed", "0"];
+            let key = format!("fg:{{{room}}}:stock");
+            let args: Vec<&str> = std::iter::once(key.as_str()).chain(stock).chain(times).collect();
+            w.redis.command("HSET", &args).await.unwrap();
+            w.eventually("the wrong stock is closed", async || w.totals(deal).await.is_none()).await;
+        }
+        let before = w.truth(deal).await.epoch;
+        let answer = w.hold(deal, w.person().await, "k", 1).await;
+        assert_eq!((answer.status.as_u16(), answer.slug().as_str()), (503, "store-unavailable"));
+        assert_eq!((w.truth(deal).await.epoch, w.totals(deal).await), (before, None), "nobody fills it by itself");
+        // What `floodgate rebuild` does.
+        assert!(matches!(
+            w.app.fast_stock().fill(&w.ledger, deal, None, "the-operator").await.unwrap(),
+            Filled::Loaded { .. }
+        ));
+        w.settled_at(deal, 7, 2, 0).await;
+    }
+    assert_eq!(w.hold(deal, w.person().await, "k", 7).await.slug(), "per-user-limit");
+    assert_eq!(w.hold(deal, w.person().await, "k", 5).await.status, 201);
+    assert!(w.ledger.order(kept).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

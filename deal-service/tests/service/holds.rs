@@ -3,7 +3,7 @@
 use crate::world::{Answer, Run, World, config};
 use ledger::NewHold;
 use service_kit::clock::now_ms;
-use service_kit::ids::{AccountId, DealId, OrderId, RoomId};
+use service_kit::ids::{AccountId, DealId, OrderId, RoomId, VisitorId};
 use service_kit::money::{Currency, Money};
 use std::sync::Arc;
 
@@ -55,6 +55,50 @@ async fn the_limit_per_person_holds_when_one_person_is_many() {
     let too_many = w.hold(deal, w.person().await, "k", 4).await;
     assert_eq!(too_many.slug(), "per-user-limit");
     w.settled_at(deal, 47, 3, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_serves_one_account() {
+    let w = Arc::new(World::start(Run::All).await);
+    let deal = w.deal(50, 2).await;
+    let path = format!("/api/v1/deals/{deal}/holds");
+    let one = serde_json::json!({ "quantity": 1 });
+    // Twenty people and one pass, at the same moment.
+    let (pass, people) = (w.pass(deal, 5), w.people(20).await);
+    let tasks: Vec<_> = people
+        .iter()
+        .map(|account| {
+            let (w, path, one, pass, account) = (w.clone(), path.clone(), one.clone(), pass.clone(), *account);
+            tokio::spawn(async move { (account, w.post(&path, Some(account), Some("k"), one, Some(&pass)).await) })
+        })
+        .collect();
+    let mut made = Vec::new();
+    for task in tasks {
+        let (account, answer) = task.await.unwrap();
+        if answer.status == 201 {
+            made.push((account, answer));
+        } else {
+            assert_eq!((answer.status.as_u16(), answer.slug().as_str()), (403, "pass-of-another-account"));
+        }
+    }
+    let [(holder, answer)] = &made[..] else { panic!("{} accounts bought with one pass", made.len()) };
+    w.settled_at(deal, 49, 1, 0).await;
+    // The holder goes on with it; after the order has ended it is still nobody else's, also when Redis forgets.
+    assert_eq!(w.post(&path, Some(*holder), Some("k2"), one.clone(), Some(&pass)).await.status, 201);
+    let cancel = format!("/api/v1/orders/{}/cancel", answer.order());
+    assert_eq!(w.post(&cancel, Some(*holder), Some("c"), serde_json::json!({}), None).await.status, 200);
+    w.settled_at(deal, 49, 1, 0).await;
+    w.redis.command("FLUSHALL", &[]).await.unwrap();
+    let stranger = people.iter().find(|p| *p != holder).unwrap();
+    let refused = w.post(&path, Some(*stranger), Some("late"), one.clone(), Some(&pass)).await;
+    assert_eq!((refused.status.as_u16(), refused.slug().as_str()), (403, "pass-of-another-account"));
+    w.settled_at(deal, 49, 1, 0).await;
+    assert_eq!(
+        w.post(&path, Some(*holder), Some("k3"), one, Some(&pass)).await.status,
+        201,
+        "and is still the holder's"
+    );
+    assert_eq!(w.ledger.verify().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +197,7 @@ async fn a_hold_that_comes_too_late_is_not_committed() {
         deal,
         account: w.person().await,
         lease_number: 1,
+        visitor: VisitorId::new(),
         quantity: 1,
         amount: Money::new(12_900, Currency::KRW).unwrap(),
         idempotency_key: "k".into(),

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod bursts;
 mod faults;
 mod holds;
 mod model;
@@ -16,4 +17,5 @@ mod orders;
 mod refunds;
 mod scripts;
 mod shop;
+mod stories;
 mod world;

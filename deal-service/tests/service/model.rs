@@ -1,7 +1,7 @@
 //! What the scripts must do, in plain Rust.
 
 use deal_service::fast_stock::{Applied, FastReply};
-use service_kit::ids::{AccountId, OrderId};
+use service_kit::ids::{AccountId, OrderId, VisitorId};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,6 +17,7 @@ pub struct Unit {
     pub key: String,
     pub quantity: i64,
     pub lease: u64,
+    pub pass: String,
     pub state: State,
 }
 
@@ -29,6 +30,8 @@ pub struct Model {
     pub units: BTreeMap<OrderId, Unit>,
     pub ops: BTreeMap<(AccountId, String), OrderId>,
     pub bought: BTreeMap<AccountId, i64>,
+    /// By number and visitor.
+    pub holders: BTreeMap<String, AccountId>,
     pub inside: BTreeSet<u64>,
     pub buying: BTreeSet<u64>,
     pub ended: BTreeSet<u64>,
@@ -41,7 +44,7 @@ impl Model {
         account: AccountId,
         key: &str,
         quantity: i64,
-        lease: u64,
+        (lease, visitor): (u64, &VisitorId),
         epoch: i64,
     ) -> FastReply {
         let op = (account, key.to_owned());
@@ -54,6 +57,10 @@ impl Model {
         }
         let known = self.bought.contains_key(&account);
         let has = self.bought.get(&account).copied().unwrap_or(0);
+        let pass = format!("{lease}:{visitor}");
+        if self.holders.get(&pass).is_some_and(|first| *first != account) {
+            return FastReply::Stranger { known };
+        }
         if has + quantity > self.limit {
             return FastReply::PerUserLimit { known };
         }
@@ -64,7 +71,9 @@ impl Model {
         self.held += quantity;
         self.bought.insert(account, has + quantity);
         self.ops.insert(op, order);
-        self.units.insert(order, Unit { account, key: key.to_owned(), quantity, lease, state: State::Unconfirmed });
+        self.holders.entry(pass.clone()).or_insert(account);
+        self.units
+            .insert(order, Unit { account, key: key.to_owned(), quantity, lease, pass, state: State::Unconfirmed });
         if self.inside.remove(&lease) {
             self.buying.insert(lease);
         }
@@ -110,6 +119,9 @@ impl Model {
         }
         self.held -= unit.quantity;
         let holds_more = self.units.values().any(|u| u.lease == unit.lease && u.state != State::Sold);
+        if unit.state == State::Unconfirmed {
+            self.holders.remove(&unit.pass);
+        }
         if !holds_more && self.buying.remove(&unit.lease) {
             self.inside.insert(unit.lease);
         }

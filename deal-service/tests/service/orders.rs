@@ -49,11 +49,11 @@ async fn a_purchase_ends_the_pass_only_where_the_deal_says_so() {
     for ends in [false, true] {
         let deal = w.deal_with(5, 5, |d| d.room = json!({ "end_on_purchase": ends, "lease_ms": 90_000 })).await;
         let keys = RoomKeys::new(&RoomId::of_deal(deal));
-        // Everybody of this test has a pass for number 7, and its lease.
+        let shopper = w.person().await;
+        // Every pass of this test is for number 7.
         let until = (now_ms() + 60_000).to_string();
         w.redis.command("ZADD", &[&keys.inside(), &until, "7"]).await.unwrap();
         w.redis.command("HSET", &[&keys.entered(), "7", "1:00"]).await.unwrap();
-        let shopper = w.person().await;
         let order = w.hold(deal, shopper, "k", 2).await.order();
         act(&w, order, shopper, "payments", "p").await;
         w.capture(order).await;

@@ -3,10 +3,11 @@
 use crate::model::{Model, State};
 use crate::world::{Run, World};
 use deal_service::fast_stock::{self, FastReply, HoldAsk};
+use queue::losers::{HoldWish, losers};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use service_kit::clock::now_ms;
-use service_kit::ids::{AccountId, DealId, OrderId, RoomId};
+use service_kit::ids::{AccountId, DealId, OrderId, RoomId, VisitorId};
 use service_kit::money::Quantity;
 use service_kit::redis::{Script, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,11 @@ async fn compare(w: &World, deal: DealId, model: &Model, at: &str) {
     assert_eq!(bought, model.bought, "{at}: bought");
     let units: BTreeSet<OrderId> = w.hash(&k[2]).await.into_keys().map(|o| o.parse().unwrap()).collect();
     assert_eq!(units, model.units.keys().copied().collect(), "{at}: units");
-    let ops = w.hash(&k[4]).await.keys().filter(|op| !op.starts_with("n:")).count();
+    let ops = w.hash(&k[4]).await;
+    let holders: BTreeMap<String, AccountId> =
+        ops.iter().filter_map(|(op, a)| Some((op.strip_prefix("p:")?.to_owned(), a.parse().unwrap()))).collect();
+    assert_eq!(holders, model.holders, "{at}: whose the passes are");
+    let ops = ops.keys().filter(|op| !op.starts_with("n:") && !op.starts_with("p:")).count();
     assert_eq!(ops, model.ops.len(), "{at}: operations");
     assert_eq!(numbers(w, &k[5]).await, model.inside, "{at}: inside");
     assert_eq!(numbers(w, &k[6]).await, model.buying, "{at}: buying");
@@ -60,20 +65,29 @@ async fn step(
     let times = if rng.random_bool(0.3) { 2 } else { 1 };
     match rng.random_range(0..10) {
         0..=4 => {
-            let (order, account) = (OrderId::new(), people[rng.random_range(0..people.len())]);
+            let somebody = people[rng.random_range(0..people.len())];
+            let (order, account) = (OrderId::new(), if rng.random_bool(0.2) { AccountId::new() } else { somebody });
             let (key, quantity, lease) =
                 (format!("k{}", rng.random_range(0..6)), rng.random_range(1..=4), rng.random_range(1..=8));
+            // The same number twice, as after a store that lost everything, is still two passes.
+            let visitor = &["a", "b", "c"][rng.random_range(0..3)].repeat(22).parse().unwrap();
             let ask = HoldAsk {
                 order,
                 account,
                 key: &key,
                 quantity: Quantity::new(quantity).unwrap(),
                 lease,
+                visitor,
                 confirm_ms: 10_000,
             };
+            let wish =
+                HoldWish { account, key: key.clone(), quantity: ask.quantity, pass: (lease, ask.visitor.clone()) };
             for _ in 0..times {
-                let expected = model.hold(order, account, &key, quantity, lease, epoch);
+                let looked = losers(&w.redis, &room, std::slice::from_ref(&wish)).await.unwrap();
+                let expected = model.hold(order, account, &key, quantity, (lease, visitor), epoch);
                 assert_eq!(fast.hold(&room, &ask).await.unwrap(), expected, "{at}: hold");
+                // The gate may answer exactly those who would hear this and have no history here.
+                assert_eq!(looked, [expected == FastReply::SoldOut { known: false }], "{at}: look");
             }
         }
         5 => {
@@ -126,6 +140,7 @@ async fn scripts_do_what_the_model_does() {
             units: BTreeMap::new(),
             ops: BTreeMap::new(),
             bought: BTreeMap::new(),
+            holders: BTreeMap::new(),
             inside: (1..=8).collect(),
             buying: BTreeSet::new(),
             ended: BTreeSet::new(),
@@ -155,7 +170,7 @@ async fn refused(w: &World, script: &'static Script, deal: DealId, args: &[&str]
 async fn scripts_refuse_odd_arguments_and_change_nothing() {
     let w = World::start(Run::Committer).await;
     let deal = w.deal(10, 5).await;
-    let (o, a) = (OrderId::new().to_string(), AccountId::new().to_string());
+    let (o, a, v) = (OrderId::new().to_string(), AccountId::new().to_string(), VisitorId::new().to_string());
     let before = w.hash(&keys(deal)[0]).await;
     for quantity in [
         "0",
@@ -175,19 +190,15 @@ async fn scripts_refuse_odd_arguments_and_change_nothing() {
         "9223372036854775807",
         "１",
     ] {
-        refused(&w, &fast_stock::HOLD, deal, &[&o, &a, "k", quantity, "1", "1000"]).await;
+        refused(&w, &fast_stock::HOLD, deal, &[&o, &a, "k", quantity, "1", "1000", &v]).await;
     }
-    for (order, account, key, number, confirm) in [
-        ("x", a.as_str(), "k", "1", "1000"),
-        (o.as_str(), "x", "k", "1", "1000"),
-        (o.as_str(), a.as_str(), "", "1", "1000"),
-        (o.as_str(), a.as_str(), "a|b", "1", "1000"),
-        (o.as_str(), a.as_str(), "k", "-1", "1000"),
-        (o.as_str(), a.as_str(), "k", "1", "0"),
-        (o.as_str(), a.as_str(), "k", "1", "1e9"),
-    ] {
-        refused(&w, &fast_stock::HOLD, deal, &[order, account, key, "1", number, confirm]).await;
+    let good = [o.as_str(), a.as_str(), "k", "1", "1", "1000", v.as_str()];
+    for (place, odd) in [(0, "x"), (1, "x"), (2, ""), (2, "a|b"), (4, "-1"), (5, "0"), (5, "1e9"), (6, "short")] {
+        let mut args = good;
+        args[place] = odd;
+        refused(&w, &fast_stock::HOLD, deal, &args).await;
     }
+    refused(&w, &fast_stock::HOLD, deal, &good[..6]).await;
     refused(&w, &fast_stock::CONFIRM, deal, &[&o]).await;
     refused(&w, &fast_stock::CONFIRM, deal, &[&o, "-1"]).await;
     refused(&w, &fast_stock::SETTLE, deal, &["x", "0"]).await;
@@ -202,6 +213,12 @@ async fn scripts_refuse_odd_arguments_and_change_nothing() {
     refused(&w, &fast_stock::fill::FINISH, deal, &["token-123", "9", "5", "0", "0", "6", "0", "1", "1"]).await;
     assert_eq!(w.hash(&keys(deal)[0]).await, before);
     assert_eq!(w.totals(deal).await.unwrap().available, 10);
+    // And with good ones it works: what is refused above is refused for the odd one.
+    let args = good.map(str::to_owned);
+    assert_eq!(
+        w.redis.run(&fast_stock::HOLD, &keys(deal), &args).await.unwrap().at(0).unwrap().text().unwrap(),
+        "held"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,6 +234,7 @@ async fn the_window_is_checked_by_the_clock_of_redis() {
             key: "k",
             quantity: Quantity::new(1).unwrap(),
             lease: 1,
+            visitor: &VisitorId::new(),
             confirm_ms: 1_000,
         };
         let reply = w.app.fast_stock().hold(&RoomId::of_deal(deal), &ask).await.unwrap();

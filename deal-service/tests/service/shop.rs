@@ -148,7 +148,7 @@ async fn a_merchant_says_what_the_room_is_like() {
     let mut body = new_deal();
     body["starts_at_ms"] = json!(starts_at_ms);
     body["room"] = json!({
-        "mode": "draw", "lobby_opens_at_ms": starts_at_ms - 60_000, "copied_pass": "refuse", "refresh": "keep",
+        "mode": "draw", "beacon": "entrants", "lobby_opens_at_ms": starts_at_ms - 60_000, "copied_pass": "refuse", "refresh": "keep",
         "lease_ms": 120_000, "one_place_per": "person", "end_on_purchase": true,
         "theme": { "look": "night", "name": "Gaon Ceramics", "accent": "#ffd7a0" },
         "notice": { "ko": "결제는 카카오페이만 됩니다.", "en": "Only KakaoPay is taken today." },
@@ -167,6 +167,7 @@ async fn a_merchant_says_what_the_room_is_like() {
     w.eventually("the room is published", async || find().await.is_some()).await;
     let room = find().await.unwrap();
     assert_eq!((room.mode, room.lobby_opens_at_ms, room.lease_ms), (Mode::Draw, starts_at_ms - 60_000, 120_000));
+    assert!(room.takes_nonces(starts_at_ms - 1) && !room.takes_nonces(starts_at_ms));
     assert_eq!((room.copied_pass, room.one_place_per), (CopiedPass::Refuse, OnePlacePer::Person));
     assert_eq!(room.theme.name.as_deref(), Some("Gaon Ceramics"));
     assert_eq!(room.notice.as_ref().map(|n| n.text("en")), Some("Only KakaoPay is taken today."));
@@ -182,6 +183,8 @@ async fn a_merchant_says_what_the_room_is_like() {
     // Each rule that is broken is named, and nothing is made.
     for (room, field) in [
         (json!({ "mode": "lottery" }), "room.mode"),
+        (json!({ "beacon": "entrants" }), "room.beacon"),
+        (json!({ "mode": "draw", "beacon": "file" }), "room.beacon"),
         (json!({ "lobby_opens_at_ms": starts_at_ms + 1 }), "room.lobby_opens_at_ms"),
         (json!({ "theme": { "accent": "#ffffff" } }), "room.theme.accent"),
         (json!({ "enter_path": "/elsewhere" }), "room.enter_path"),

@@ -71,6 +71,7 @@ pub fn config() -> Config {
         lease_ms: 600_000,
         overbooking_percent: 150,
         keep_room_ms: 3_600_000,
+        rebuild: deal_service::config::Rebuild::Automatic,
         providers: vec!["kakaopay".into(), "toss".into(), "stripe".into()],
         streams_max: 64,
         streams_per_account_max: 2,
@@ -93,6 +94,10 @@ impl World {
         let postgres = tokio::task::spawn_blocking(|| &*POSTGRES).await.unwrap();
         postgres.ensure_database(&name).await.unwrap();
         let pg_url = postgres.url_of(&name);
+        // PostgreSQL is not killed by these tests: no commit need wait for the disk.
+        let (sql, connection) = tokio_postgres::connect(&pg_url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        sql.batch_execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await.unwrap();
         let ledger = Ledger::connect(&PgConfig { url: pg_url.clone(), connections: 8 }).await.unwrap();
         ledger.migrate().await.unwrap();
         let redis = Redis::connect(&server.config()).await.unwrap();
@@ -201,7 +206,7 @@ impl World {
         PassSigner::new(self.app.keys()).issue(&pass).unwrap()
     }
 
-    /// One hold through HTTP.
+    /// One hold through HTTP, with a pass of its own.
     pub async fn hold(&self, deal: DealId, account: AccountId, key: &str, quantity: i64) -> Answer {
         self.post(
             &format!("/api/v1/deals/{deal}/holds"),

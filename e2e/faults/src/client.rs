@@ -218,6 +218,7 @@ fn judge(sent: Sent) -> (Answer, Ended) {
     note("order", answer.text("id"));
     note("state", answer.text("state"));
     note("problem", answer.problem());
+    note("number", &answer.body.get("number").and_then(Value::as_u64).map_or_else(String::new, |n| n.to_string()));
     note("pass", &digest(answer.text("pass").as_bytes()));
     note("replayed", if replayed { "true" } else { "" });
     let ended = Ended { outcome: answer.outcome, status, body_digest: digest(&bytes), ids };

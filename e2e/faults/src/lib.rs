@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod history;
 pub mod house;
 pub mod nemesis;
+pub mod planted;
 pub mod run;
 pub mod shopper;
 pub mod strike;

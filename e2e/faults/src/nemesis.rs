@@ -1,4 +1,4 @@
-//! The nemesis plans: from a seed, one to six faults that overlap. The plan is plain data and depends on the seed only,
+//! The nemesis plans: from a seed, one to six faults that overlap, and mostly a provider in trouble. The plan is plain data and depends on the seed only,
 //! so that a seed means the same on every machine; what a machine cannot do is skipped with a word when it is struck.
 
 use crate::tcp_proxy::{Toxics, Way};
@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 use std::ops::RangeInclusive;
 
-/// The most faults of one run.
+/// The most faults of one run, besides the provider's.
 const FAULTS_MAX: usize = 6;
 
 /// Something that goes wrong.
@@ -71,6 +71,14 @@ pub enum Fault {
     FlushAll,
     /// Redis is killed and comes back with nothing.
     RedisEmpty {
+        /// How long it stays away, in ms.
+        down_ms: u64,
+    },
+    /// Redis is killed and comes back as it was before: an old file, or a replica that had fallen behind. To everybody
+    /// else both are the same, another process with older data.
+    RedisOldCopy {
+        /// How old, in ms.
+        old_ms: u64,
         /// How long it stays away, in ms.
         down_ms: u64,
     },
@@ -165,6 +173,18 @@ const PROVIDER: [(&str, &str); 10] = [
     ("order", "error-after-effect"),
 ];
 
+/// What the provider does in most runs besides.
+const TROUBLE: [(&str, &str); 8] = [
+    ("approve", "drop-after-effect"),
+    ("approve", "delay=2500"),
+    ("approve", "wrong-amount"),
+    ("approve", "limited"),
+    ("cancel", "drop-after-effect"),
+    ("cancel", "error-after-effect"),
+    ("cancel", "delay=2500"),
+    ("cancel", "limited"),
+];
+
 /// At which hits a fail point is met during the sale. Regular work passes its points long before the crowd comes:
 /// the tick of a room about twenty times a second, the reaper every 400 ms, the reconciliation every second.
 pub fn hits(point: &str) -> RangeInclusive<u32> {
@@ -182,6 +202,36 @@ pub fn role_of(point: &str) -> &'static str {
         "J1" | "J2" | "A1" | "A2" | "A3" => "proxy",
         "P1" | "P2" | "P3" | "P4" | "P5" | "C2" | "C3" | "Q2" => "payment-adapter",
         _ => "deal-service",
+    }
+}
+
+impl Fault {
+    /// Whether the gate may doubt its store after it, or is away itself.
+    pub fn is_of_the_line(&self) -> bool {
+        let line = |whom: &str| matches!(whom, "proxy" | "redis" | "gate-redis");
+        match self {
+            Self::FlushAll | Self::RedisEmpty { .. } | Self::RedisOldCopy { .. } | Self::ScriptFlush => true,
+            Self::Kill { whom, .. } | Self::Pause { whom, .. } | Self::Clock { whom, .. } => line(whom),
+            Self::Hop { hop, .. } => line(hop),
+            Self::FailPoint { role, .. } => line(role),
+            Self::KillAt { role, victim, .. } => line(role) || line(victim),
+            Self::ClientKill { store } | Self::DiskFull { store, .. } => line(store),
+            Self::Provider { .. } => false,
+        }
+    }
+    /// Whether Redis knows less after it.
+    pub fn is_a_loss(&self) -> bool {
+        matches!(self, Self::FlushAll | Self::RedisEmpty { .. } | Self::RedisOldCopy { .. })
+    }
+    /// How long it lasts, in ms.
+    pub fn for_ms(&self) -> u64 {
+        match self {
+            Self::Kill { down_ms, .. } | Self::RedisEmpty { down_ms } => *down_ms,
+            Self::RedisOldCopy { old_ms, down_ms } => old_ms.saturating_add(*down_ms),
+            Self::Pause { for_ms, .. } | Self::Hop { for_ms, .. } => *for_ms,
+            Self::Clock { for_ms, .. } | Self::DiskFull { for_ms, .. } => *for_ms,
+            _ => 0,
+        }
     }
 }
 
@@ -204,6 +254,12 @@ pub fn plan(seed: u64, sale_ms: u64) -> Vec<Planned> {
             Planned { at_ms, fault: draw(&mut dice) }
         })
         .collect();
+    // Drawn last, so that the others stay what they are: money is where unknown answers cost most.
+    if dice.random_ratio(3, 4) {
+        let (endpoint, fault) = TROUBLE.choose(&mut dice).copied().unwrap_or(("approve", "drop-after-effect"));
+        let fault = Fault::Provider { endpoint, fault, times: dice.random_range(1..=4) };
+        planned.push(Planned { at_ms: dice.random_range(200..4_000), fault });
+    }
     planned.sort_by_key(|planned| planned.at_ms);
     planned
 }
@@ -234,7 +290,8 @@ fn draw(dice: &mut StdRng) -> Fault {
             Fault::Clock { whom: pick(dice, &CLOCKS), ahead_ms, for_ms }
         }
         14 => Fault::FlushAll,
-        15 => Fault::RedisEmpty { down_ms: dice.random_range(0..1_000) },
+        15 if dice.random() => Fault::RedisEmpty { down_ms: dice.random_range(0..1_000) },
+        15 => Fault::RedisOldCopy { old_ms: for_ms, down_ms: dice.random_range(0..1_000) },
         16 if dice.random() => Fault::ScriptFlush,
         16 => Fault::ClientKill { store: pick(dice, &["redis", "postgres"]) },
         17 => Fault::DiskFull { store: pick(dice, &["redis", "postgres"]), for_ms },
@@ -251,11 +308,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn a_seed_means_one_plan_of_one_to_six_faults() {
+    fn a_seed_means_one_plan_of_a_few_faults() {
         for seed in 0..500 {
             let planned = plan(seed, 8_000);
             assert_eq!(planned, plan(seed, 8_000));
-            assert!((1..=FAULTS_MAX).contains(&planned.len()), "seed {seed}");
+            assert!((1..=FAULTS_MAX + 1).contains(&planned.len()), "seed {seed}");
             assert!(planned.iter().all(|planned| planned.at_ms < 8_000));
             assert!(planned.windows(2).all(|pair| pair[0].at_ms <= pair[1].at_ms));
         }
@@ -267,6 +324,6 @@ mod tests {
             .flat_map(|seed| plan(seed, 8_000))
             .map(|planned| format!("{:?}", planned.fault).split([' ', '{']).next().unwrap().to_owned())
             .collect();
-        assert_eq!(kinds.len(), 12, "{kinds:?}");
+        assert_eq!(kinds.len(), 13, "{kinds:?}");
     }
 }

@@ -7,15 +7,17 @@ use crate::house::config::{CONFIRM_MS, HOLD_TTL_MS};
 use crate::house::template::{SHOPPERS, Template};
 use crate::house::{House, Wishes};
 use crate::nemesis::{Fault, Planned};
+use crate::planted::Bug;
 use crate::shopper::{Sale, Shopper};
 use crate::verdict::{self, Verdict};
 use crate::{collect, strike};
 use anyhow::Context as _;
 use serde_json::json;
 use service_kit::clock::{monotonic, now_ms};
-use service_kit::ids::{DealId, RoomId};
-use service_kit::keys::{KeyRing, KeysConfig};
+use service_kit::ids::{DealId, RoomId, VisitorId};
+use service_kit::keys::{KeyRing, KeysConfig, Purpose};
 use service_kit::session::{Claims, SessionTokens};
+use service_kit::token::JwtSigner;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,16 +58,21 @@ pub struct Wish {
     pub seed: u64,
     /// The faults.
     pub planned: Vec<Planned>,
-    /// Whether some shoppers try a stranger's pass.
-    pub strangers: bool,
+    /// A mistake in the product; only with the executable that has them.
+    pub planted: Option<&'static Bug>,
 }
 
 impl Wish {
-    /// How long the crowd stays: after a loss of Redis until the waiting room has opened again, and a while.
+    /// How long the crowd stays: after a loss of Redis until the waiting room has opened again, and a while. Whatever
+    /// strikes the line after the loss begins that time anew.
     fn sale_ms(&self) -> u64 {
-        let lost = |planned: &&Planned| matches!(planned.fault, Fault::FlushAll | Fault::RedisEmpty { .. });
-        let last = self.planned.iter().filter(lost).map(|planned| planned.at_ms).max();
-        last.map_or(SALE_MS, |at_ms| at_ms.saturating_add(ROOM_HOLDS_MS).saturating_add(AFTER_HOLD_MS))
+        let lost = |planned: &Planned| planned.fault.is_a_loss();
+        if !self.planned.iter().any(lost) {
+            return SALE_MS;
+        }
+        let last_ms = self.planned.iter().filter(|planned| lost(planned) || planned.fault.is_of_the_line());
+        let last_ms = last_ms.map(|planned| planned.at_ms.saturating_add(planned.fault.for_ms())).max().unwrap_or(0);
+        last_ms.saturating_add(ROOM_HOLDS_MS).saturating_add(AFTER_HOLD_MS)
     }
 }
 
@@ -93,7 +100,7 @@ pub async fn run(template: &Template, wish: &Wish, folder: &Path) -> anyhow::Res
         }
     }
     let logs = folder.join("logs");
-    let wishes = Wishes { seed, failpoints, logs: logs.clone(), zero, acts: acts.clone() };
+    let wishes = Wishes { seed, failpoints, logs: logs.clone(), zero, acts: acts.clone(), planted: wish.planted };
     let house = House::start(template, wishes).await?;
     let evidence = sale(&house, template, wish, folder, zero, &acts).await;
     house.stop().await;
@@ -126,12 +133,13 @@ async fn sale(
     let gate = format!("http://{}", house.addresses.gate);
     let deal = make_deal(&mut setup, &gate, &template.api_key, seed, starts_at_ms).await?;
     let room = RoomId::of_deal(deal).to_string();
+    let ring = KeyRing::new(&KeysConfig { ring: vec![template.ring.clone()] })?;
     let sale = Arc::new(Sale {
         gate,
         deal: deal.to_string(),
         room: room.clone(),
         seed,
-        strangers: wish.strangers,
+        forged: forged_passes(&ring, deal)?,
         last_pass: Default::default(),
     });
     let board = Ask::get("board", format!("{}/_floodgate/rooms/{room}/board", sale.gate));
@@ -144,7 +152,6 @@ async fn sale(
     let opens_in_ms = u64::try_from(starts_at_ms.saturating_sub(now_ms())).unwrap_or(0);
     tokio::time::sleep(Duration::from_millis(opens_in_ms)).await;
     let until = monotonic() + Duration::from_millis(wish.sale_ms());
-    let ring = KeyRing::new(&KeysConfig { ring: vec![template.ring.clone()] })?;
     let sessions = SessionTokens::new(&ring);
     let mut crowd = Vec::new();
     let mut accounts = BTreeMap::new();
@@ -206,6 +213,28 @@ async fn sale(
         verify,
         ..Evidence::default()
     })
+}
+
+/// Passes that must open nothing: signed as a gate signs them, but for another room, long over, altered; and none.
+fn forged_passes(ring: &KeyRing, deal: DealId) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let signer = JwtSigner::new(ring, Purpose::Pass, "pass+jwt");
+    let (now_s, here) = (now_ms() / 1_000, RoomId::of_deal(deal));
+    // Further away than any clock is moved; numbers that nobody has.
+    let (past_s, future_s, number) = (now_s - 36_000, now_s + 36_000, 9_000_000_u64);
+    let pass = |room: RoomId, number: u64, end_s: i64| {
+        let claims =
+            json!({ "aud": room, "sub": VisitorId::new(), "lease": number, "brw": 0, "iat": end_s - 60, "exp": end_s });
+        signer.sign(&claims)
+    };
+    let good = pass(here.clone(), number + 3, future_s)?;
+    let (body, mac) = good.rsplit_once('.').context("a token has a signature")?;
+    let altered = format!("{body}.{}", mac.chars().rev().collect::<String>());
+    Ok(vec![
+        ("of another room", pass(RoomId::of_deal(DealId::new()), number + 1, future_s)?),
+        ("long over", pass(here, number + 2, past_s)?),
+        ("altered", altered),
+        ("none", String::new()),
+    ])
 }
 
 async fn make_deal(

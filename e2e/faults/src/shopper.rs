@@ -14,6 +14,8 @@ const LOOK_MS: u64 = 150;
 const AGAIN_MS: u64 = 300;
 /// The last arrival, in ms after the opening: the sale must not be over before the faults come.
 const ARRIVALS_MS: u64 = 6_000;
+/// The last arrival of somebody who forgets what was taken, in ms: a run waits until such holds have ended.
+const FORGETS_UNTIL_MS: u64 = 2_000;
 /// Longest thought between two steps, in ms.
 const THINK_MS: u64 = 700;
 
@@ -28,8 +30,8 @@ pub struct Sale {
     pub room: String,
     /// Seed, part of every key.
     pub seed: u64,
-    /// Whether some try a stranger's pass with their own session.
-    pub strangers: bool,
+    /// Passes that open nothing: what is wrong with each, and the token.
+    pub forged: Vec<(&'static str, String)>,
     /// The last pass that somebody claimed, for who tries to use a stranger's.
     pub last_pass: tokio::sync::Mutex<Option<(u32, String)>>,
 }
@@ -40,8 +42,11 @@ enum Habit {
     Buys,
     Cancels,
     Declines,
+    /// Gives the order back when the payment page is open; half of them pay there all the same.
     Abandons,
     Refunds,
+    /// Takes units early and never comes back: the hold ends by itself.
+    Forgets,
 }
 
 /// One shopper.
@@ -55,6 +60,12 @@ pub struct Shopper {
     quantity: i64,
     double_clicks: bool,
     reuses_keys: bool,
+    /// Names its intentions by a number, as many others do.
+    plain_keys: bool,
+    /// Wants more than one person may have.
+    greedy: bool,
+    /// Tries passes that open nothing.
+    trespasses: bool,
     steals: bool,
     dice: StdRng,
     /// Orders that it made and has not seen the end of.
@@ -70,19 +81,42 @@ impl Shopper {
             12..18 => Habit::Declines,
             18..24 => Habit::Abandons,
             24..40 => Habit::Refunds,
+            40..46 => Habit::Forgets,
             _ => Habit::Buys,
         };
         let quantity = if dice.random_ratio(1, 5) { 2 } else { 1 };
         let (double_clicks, reuses_keys) = (dice.random_ratio(1, 5), dice.random_ratio(1, 10));
-        let steals = dice.random_ratio(1, 20);
-        let open = Vec::new();
-        Self { proc, session, sale, client, habit, quantity, double_clicks, reuses_keys, steals, dice, open }
+        let steals = dice.random_ratio(1, 8);
+        let (plain_keys, greedy, trespasses) =
+            (dice.random_ratio(1, 3), dice.random_ratio(1, 6), dice.random_ratio(1, 5));
+        Self {
+            proc,
+            session,
+            sale,
+            client,
+            habit,
+            quantity,
+            double_clicks,
+            reuses_keys,
+            plain_keys,
+            greedy,
+            trespasses,
+            steals,
+            dice,
+            open: Vec::new(),
+        }
     }
 
     /// Lives until it has what it wants or the time is up. Answers itself for [`Self::tidy`].
     pub async fn live(mut self) -> Self {
         let late_ms = self.dice.random_range(0..ARRIVALS_MS);
+        if self.habit == Habit::Forgets && late_ms > FORGETS_UNTIL_MS {
+            self.habit = Habit::Buys;
+        }
         self.rest(late_ms).await;
+        if self.trespasses {
+            self.trespass().await;
+        }
         let mut round = 0;
         while !self.client.is_over() && !Box::pin(self.visit(round)).await {
             round += 1;
@@ -115,8 +149,7 @@ impl Shopper {
         }
         let Some(pass) = self.wait_and_claim(&ticket).await else { return false };
         let stranger = self.sale.last_pass.lock().await.replace((self.proc, pass.clone()));
-        if self.sale.strangers
-            && self.steals
+        if self.steals
             && let Some((owner, stolen)) = stranger
             && owner != self.proc
         {
@@ -140,6 +173,19 @@ impl Shopper {
         false
     }
 
+    /// Tries each pass that opens nothing, once.
+    async fn trespass(&mut self) {
+        for (what, pass) in self.sale.forged.clone() {
+            let ask = Ask::post("trespass", self.api(&format!("deals/{}/holds", self.sale.deal)))
+                .keyed(format!("t-{}-{}", self.proc, what.replace(' ', "-")))
+                .about(json!({ "quantity": 1, "pass": what }))
+                .with("authorization", format!("Bearer {}", self.session))
+                .with("cookie", format!("fg_p_{}={pass}", self.sale.room))
+                .json(&json!({ "quantity": 1 }));
+            self.client.once(&ask).await;
+        }
+    }
+
     async fn wait_and_claim(&mut self, ticket: &str) -> Option<String> {
         let cookie = format!("fg_t_{}={ticket}", self.sale.room);
         let status = Ask::get("status", self.room_url("status")).with("cookie", cookie.clone());
@@ -159,16 +205,19 @@ impl Shopper {
 
     async fn hold(&mut self, ticket: &str, pass: &str, round: u32, attempt: u32) -> Held {
         let room = &self.sale.room;
-        let key = format!("h-{}-{}-{round}-{attempt}", self.sale.seed, self.proc);
-        let hold = |units: i64| {
+        let key = match self.plain_keys {
+            true => format!("h-{round}-{attempt}"),
+            false => format!("h-{}-{}-{round}-{attempt}", self.sale.seed, self.proc),
+        };
+        let hold = |units: i64, more: &str| {
             Ask::post("hold", self.api(&format!("deals/{}/holds", self.sale.deal)))
-                .keyed(key.clone())
+                .keyed(format!("{key}{more}"))
                 .about(json!({ "quantity": units, "pass": digest(pass.as_bytes()) }))
                 .with("authorization", format!("Bearer {}", self.session))
                 .with("cookie", format!("fg_t_{room}={ticket}; fg_p_{room}={pass}"))
                 .json(&json!({ "quantity": units }))
         };
-        let (ask, other) = (hold(self.quantity), hold(3 - self.quantity));
+        let (ask, other, more) = (hold(self.quantity, ""), hold(3 - self.quantity, ""), hold(2, "-more"));
         let answer = match self.double_clicks {
             true => match self.client.twice(&ask).await {
                 answer if answer.outcome != Outcome::Info => Some(answer),
@@ -183,6 +232,10 @@ impl Shopper {
                 self.client.once(&other).await;
                 self.client.once(&ask).await;
             }
+            if self.greedy {
+                let more = self.client.once(&more).await;
+                self.open.extend(Some(more.text("id").to_owned()).filter(|id| !id.is_empty()));
+            }
             return Held::Order(answer.text("id").to_owned());
         }
         match answer.problem() {
@@ -195,6 +248,9 @@ impl Shopper {
 
     /// True when the shopper is done; false to try again.
     async fn purchase(&mut self, order: &str) -> bool {
+        if self.habit == Habit::Forgets {
+            return true;
+        }
         self.open.push(order.to_owned());
         self.think().await;
         let ended = match self.habit {
@@ -237,7 +293,9 @@ impl Shopper {
                     self.think().await;
                     if self.habit == Habit::Abandons {
                         self.cancel(order).await;
-                    } else {
+                    }
+                    // What was given back may still be open in another tab.
+                    if self.habit != Habit::Abandons || self.dice.random() {
                         self.at_the_provider(order, &page).await;
                     }
                 }

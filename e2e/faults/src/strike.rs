@@ -1,10 +1,11 @@
 //! The nemesis strikes: each planned fault at its moment, with its end, both written into the log of the run.
 
+use crate::collect;
 use crate::evidence::Act;
 use crate::history::Zero;
 use crate::house::House;
+use crate::house::child::{Files, Process};
 use crate::nemesis::{Fault, Harm, Planned};
-use crate::{collect, house::child::Process};
 use anyhow::Context as _;
 use rustix::process::Signal;
 use serde_json::json;
@@ -45,7 +46,9 @@ fn name(fault: &Fault) -> (&'static str, &'static str) {
         Fault::FailPoint { role, .. } => ("failpoint", role),
         Fault::KillAt { victim, .. } => ("kill", victim),
         Fault::Clock { whom, .. } => ("clock", whom),
-        Fault::FlushAll | Fault::RedisEmpty { .. } | Fault::ScriptFlush => ("redis", "redis"),
+        Fault::FlushAll | Fault::RedisEmpty { .. } | Fault::RedisOldCopy { .. } | Fault::ScriptFlush => {
+            ("redis", "redis")
+        }
         Fault::ClientKill { store } => ("clients", store),
         Fault::Provider { .. } => ("provider", "payment-simulator"),
         Fault::DiskFull { store, .. } => ("disk_full", store),
@@ -61,8 +64,15 @@ async fn one(house: &House, fault: &Fault) -> anyhow::Result<String> {
         Fault::Kill { whom, down_ms } => kill(house.process(whom)?, *down_ms).await,
         Fault::RedisEmpty { down_ms } => {
             let redis = house.process("redis")?;
-            redis.forget();
+            redis.next_files(Files::None);
             kill(redis, *down_ms).await.map(|how| format!("back with nothing; {how}"))
+        }
+        Fault::RedisOldCopy { old_ms, down_ms } => {
+            let redis = house.process("redis")?;
+            let copy = house.copy_redis()?;
+            rest(*old_ms).await;
+            redis.next_files(Files::Copy(copy));
+            kill(redis, *down_ms).await.map(|how| format!("back as it was {old_ms} ms before; {how}"))
         }
         Fault::Pause { whom, for_ms } => {
             let process = house.process(whom)?;

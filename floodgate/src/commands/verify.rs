@@ -1,5 +1,5 @@
-//! `floodgate verify`: every sum of the ledger recomputed, and the fast stock in Redis compared
-//! with it. Reads only.
+//! `floodgate verify`: every sum of the ledger recomputed, the fast stock in Redis compared with it, and on request the
+//! books of the payment providers. Reads only.
 //!
 //! Redis follows the ledger through the outbox, so during a sale the two differ for moments. A
 //! difference counts only when the ledger stood still around the reading and the difference is
@@ -11,6 +11,7 @@ use crate::settings::{Settings, section};
 use anyhow::Context as _;
 use ledger::{Deal, Finding, Ledger};
 use queue::keys::RoomKeys;
+use service_kit::clock::now_ms;
 use service_kit::ids::RoomId;
 use service_kit::redis::{Redis, Reply};
 use std::process::ExitCode;
@@ -34,23 +35,57 @@ pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         Some(config) => Some(Redis::connect(config).await?),
         None => None,
     };
-    let findings = audit(&ledger, redis.as_ref()).await?;
+    let mut findings = audit(&ledger, redis.as_ref()).await?;
+    let providers = match args.providers {
+        true => Some(books(&ledger, &section(settings.payment_adapter, "payment_adapter")?, args.hours).await?),
+        false => None,
+    };
+    findings.extend(providers.iter().flat_map(books_findings));
     if args.json {
-        let document = serde_json::json!({ "clean": findings.is_empty(), "redis_compared": redis.is_some(), "findings": findings });
+        let providers = providers.map(|p| serde_json::json!({ "agreed": p.agreed, "unread": p.unread }));
+        let document = serde_json::json!({
+            "clean": findings.is_empty(), "redis_compared": redis.is_some(), "providers": providers, "findings": findings,
+        });
         output::data(&document.to_string());
     } else if findings.is_empty() {
-        let what = if redis.is_some() {
-            "the ledger's sums agree, and so does Redis"
-        } else {
-            "the ledger's sums agree (no [redis] to compare)"
-        };
-        output::data(&format!("clean: {what}"));
+        let redis = if redis.is_some() { ", and so does Redis" } else { " (no [redis] to compare)" };
+        let books =
+            providers.map_or_else(String::new, |p| format!("; {} payments are the same at the providers", p.agreed));
+        output::data(&format!("clean: the ledger's sums agree{redis}{books}"));
     } else {
         for Finding { check, subject, detail } in &findings {
             output::data(&format!("{check}: {subject}: {detail}"));
         }
     }
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Compares with the providers' books.
+async fn books(
+    ledger: &Ledger,
+    config: &payment_adapter::Config,
+    hours: u32,
+) -> anyhow::Result<payment_adapter::Proof> {
+    config.validate()?;
+    let now_ms = now_ms();
+    let from_ms = now_ms.saturating_sub(i64::from(hours) * 3_600_000);
+    output::status("asking the payment providers");
+    Ok(payment_adapter::prove(ledger, &config.accounts()?, from_ms, now_ms).await?)
+}
+
+/// A provider that was not read to its end is a finding: nothing is proved about the rest.
+fn books_findings(proof: &payment_adapter::Proof) -> Vec<Finding> {
+    let differ = proof.differences.iter().map(|d| Finding {
+        check: format!("provider_books_{}", d.class.as_str()),
+        subject: d.payment.map_or_else(|| format!("{} {}", d.provider, d.reference), |p| format!("payment {p}")),
+        detail: format!("{} {}: {}", d.provider, d.reference, d.detail),
+    });
+    let unread = proof.unread.iter().map(|provider| Finding {
+        check: "provider_books_unread".to_owned(),
+        subject: (*provider).to_owned(),
+        detail: "the provider did not answer for all of it: run it again".to_owned(),
+    });
+    differ.chain(unread).collect()
 }
 
 /// All findings: the ledger's own, and where Redis disagrees with it.

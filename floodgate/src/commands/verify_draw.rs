@@ -9,8 +9,8 @@ use crate::output;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use futures::StreamExt as _;
 use queue::draw::{
-    DRAW_BYTES_MAX, Draw, Fact, Finding, LEAF_BYTES, Phase, Proof, TreeBuilder, verify, verify_leaves, verify_place,
-    verify_proof, verify_unchanged,
+    DRAW_BYTES_MAX, Digest, Draw, Fact, Finding, LEAF_BYTES, Phase, Proof, TreeBuilder, entrant, verify, verify_leaves,
+    verify_place, verify_proof, verify_record, verify_unchanged,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,22 +84,30 @@ async fn check(args: &VerifyDrawArgs) -> anyhow::Result<Report> {
     let earlier: Option<Draw> = read(args.earlier.as_deref()).await?;
     let proof: Option<Proof> = read(args.proof.as_deref()).await?;
     let leaves = args.leaves.as_deref().map(leaves).transpose()?;
-    match recompute(&draw, earlier, proof, leaves, args.number, &mut report) {
+    let given = Given { earlier, proof, leaves, number: args.number };
+    match recompute(&draw, given, entrant_of(args, &draw), &mut report) {
         Ok(()) => report.verified = true,
         Err(finding) => (report.finding, report.detail) = (Some(finding), Some(finding.to_string())),
     }
     Ok(report)
 }
 
-/// Fills the report up to the first finding.
-fn recompute(
-    draw: &Draw,
+/// What there is beside the document.
+struct Given {
     earlier: Option<Draw>,
     proof: Option<Proof>,
     leaves: Option<TreeBuilder>,
     number: Option<u32>,
-    report: &mut Report,
-) -> Result<(), Finding> {
+}
+
+/// The record that somebody knows from their own ticket and nonce.
+fn entrant_of(args: &VerifyDrawArgs, draw: &Draw) -> Option<Digest> {
+    args.visitor.as_ref().map(|visitor| entrant(&draw.room, visitor, args.nonce.as_ref()))
+}
+
+/// Fills the report up to the first finding.
+fn recompute(draw: &Draw, given: Given, record: Option<Digest>, report: &mut Report) -> Result<(), Finding> {
+    let Given { earlier, proof, leaves, number } = given;
     let verified = verify(draw)?;
     (report.proved, report.open) = (verified.proved, verified.open);
     let mut proved = |fact| {
@@ -117,6 +125,10 @@ fn recompute(
     if let Some(proof) = &proof {
         verify_proof(draw, proof)?;
         proved(Fact::Proof);
+        if let Some(record) = record {
+            verify_record(proof, &record)?;
+            proved(Fact::Record);
+        }
     }
     report.number = number.or(proof.map(|proof| proof.number));
     // Before the draw a number of the lobby has no place yet; that is nothing wrong.
@@ -235,6 +247,7 @@ fn words(fact: Fact) -> &'static str {
         Fact::BeaconEntrants => "every entrant's own value is in the seed",
         Fact::Root => "the entrants give the root (--leaves)",
         Fact::Proof => "the entrant is under the root (--proof)",
+        Fact::Record => "the entrant's record is yours (--visitor, --nonce)",
         Fact::Unchanged => "nothing was changed since an earlier copy (--earlier)",
     }
 }

@@ -85,6 +85,7 @@ pub fn hold(deal: DealId, account: AccountId, quantity: i64, key: &str) -> NewHo
         deal,
         account,
         lease_number: 1,
+        visitor: VisitorId::new(),
         quantity,
         amount: Money::new(1_000 * quantity, Currency::KRW).unwrap(),
         idempotency_key: key.into(),

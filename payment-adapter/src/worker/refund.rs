@@ -10,6 +10,7 @@ use crate::provider::{Answer, Doubt, RefundStanding, Refusal};
 use crate::rules;
 use ledger::{AttemptKind, LedgerError, RefundState, RefundWork};
 use service_kit::clock::monotonic;
+use service_kit::planted;
 
 /// After how many tries a refusal counts although an earlier cancel got no answer: by then the earlier one, should it
 /// have been slow, has arrived.
@@ -26,7 +27,7 @@ impl Shared {
                 tracing::error!(provider = work.provider, "no driver for this provider");
                 self.rest(work, (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX)).await
             }
-            Some(line) if first => self.send(line, work).await,
+            Some(line) if first || planted!("refund-sent-again-blindly") => self.send(line, work).await,
             Some(line) => self.ask_then_send(line, work).await,
         };
         report(&work.provider, kind, started, done)
@@ -54,7 +55,7 @@ impl Shared {
     async fn send(&self, line: &Line, work: &RefundWork) -> Result<Done, LedgerError> {
         let call = Call { kind: "refund", attempt: AttemptKind::Refund, payment: work.payment, refund: Some(work.id) };
         let answer = service_kit::failpoint::around("C2.before", "C2.after", line.provider.refund(work));
-        match line.call(&self.ledger, call, answer, |at| format!("{at:?}"), &*self.clock).await? {
+        match line.call(&self.book, call, answer, |at| format!("{at:?}"), &*self.clock).await? {
             Called::MovedOn => Ok(Done::DUPLICATE),
             Called::Resting(again_ms) => self.rest(work, again_ms).await,
             Called::Answered(Answer::Settled(RefundStanding::Done { reference })) => self.done(work, &reference).await,
@@ -69,6 +70,9 @@ impl Shared {
     }
 
     async fn refused(&self, line: &Line, work: &RefundWork, why: Refusal) -> Result<Done, LedgerError> {
+        if planted!("refund-sent-again-blindly") {
+            return self.failed(work, &why).await;
+        }
         match self.ask(line, work).await? {
             Called::Answered(Answer::Settled(RefundStanding::Done { reference })) => self.done(work, &reference).await,
             Called::Answered(Answer::Settled(RefundStanding::NotDone))
@@ -83,7 +87,7 @@ impl Shared {
     async fn ask(&self, line: &Line, work: &RefundWork) -> Result<Called<RefundStanding>, LedgerError> {
         let call =
             Call { kind: "query_refund", attempt: AttemptKind::Query, payment: work.payment, refund: Some(work.id) };
-        line.call(&self.ledger, call, line.provider.query_refund(work), |at| format!("{at:?}"), &*self.clock).await
+        line.call(&self.book, call, line.provider.query_refund(work), |at| format!("{at:?}"), &*self.clock).await
     }
 
     async fn done(&self, work: &RefundWork, reference: &str) -> Result<Done, LedgerError> {

@@ -6,7 +6,7 @@ use crate::call::Line;
 use crate::metric;
 use crate::provider::Refusal;
 use crate::rules::{self, Conclusion};
-use ledger::{Actor, Capture, Ended, LedgerError, PaymentState, PaymentWork};
+use ledger::{Actor, Capture, Captured, Ended, LedgerError, PaymentState, PaymentWork};
 use metrics::counter;
 use service_kit::money::Money;
 use std::time::Duration;
@@ -77,7 +77,12 @@ impl Shared {
     ) -> Result<Done, LedgerError> {
         let actor = if work.is_recheck { Actor::Reconciliation } else { Actor::Worker };
         let write = || self.ledger.settle_captured(work.id, reference, amount, actor, (self.clock)());
-        let capture = match service_kit::failpoint::around("P3.after", "P4.after", self.persist(write)).await {
+        let settled = async {
+            // With all others that come just now, if this is the plain case; else alone.
+            let captured = Captured { payment: work.id, reference: reference.to_owned(), money: amount, actor };
+            if self.book.captured(captured, &*self.clock).await { Ok(Capture::Paid) } else { self.persist(write).await }
+        };
+        let capture = match service_kit::failpoint::around("P3.after", "P4.after", settled).await {
             Err(LedgerError::Refused(why)) => {
                 self.alarm(line, &why);
                 return Err(LedgerError::Refused(why));

@@ -92,6 +92,7 @@ impl Desk {
             deal: self.deal,
             account,
             lease_number: 1,
+            visitor: VisitorId::new(),
             quantity: 2,
             amount: Money::new(25_800, Currency::KRW).unwrap(),
             idempotency_key: "hold".into(),

@@ -1,6 +1,9 @@
 //! A real PostgreSQL, the real simulator, the real return page, and workers that a test starts, kills and moves in time.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+mod browser;
+mod page;
+
 use ledger::*;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use payment_adapter::providers::Account;
@@ -68,6 +71,10 @@ impl Bench {
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         server.postgres.ensure_database(&name).await.unwrap();
         let url = server.postgres.url_of(&name);
+        // PostgreSQL is not killed by these tests: no commit need wait for the disk.
+        let (sql, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        sql.batch_execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await.unwrap();
         let ledger = Ledger::connect(&PgConfig { url: url.clone(), connections: 4 }).await.unwrap();
         ledger.migrate().await.unwrap();
         let deal = make_deal(&ledger).await;
@@ -173,6 +180,7 @@ impl Bench {
             deal: self.deal,
             account,
             lease_number: 1,
+            visitor: VisitorId::new(),
             quantity: 1,
             amount: Money::new(PRICE, Currency::KRW).unwrap(),
             idempotency_key: "hold".into(),
@@ -224,12 +232,9 @@ impl Bench {
         let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         panic!("waited 16 s for: {what}; not settled:\n{}", rows.join("\n"));
     }
-    /// The shopper presses a button at the provider. Answers the address of the return page.
+    /// The shopper presses a button at KakaoPay. Answers the address of the return page.
     pub async fn press(&self, bought: &Bought, action: &str) -> String {
-        let page = self.order(bought).await.payment.unwrap().redirect_pc.unwrap();
-        let response = self.http.post(page).form(&[("action", action)]).send().await.unwrap();
-        assert_eq!(response.status(), 303);
-        response.headers()["location"].to_str().unwrap().to_owned()
+        self.press_at(bought, "kakaopay", action).await
     }
     /// … and the browser follows.
     pub async fn go_back(&self, bought: &Bought, action: &str) {

@@ -103,7 +103,7 @@ impl House {
             if left == 0 {
                 break;
             }
-            let newcomer = |_| JoinRequest { visitor: VisitorId::new(), key: None, lane: 0, code: None, leaf: None };
+            let newcomer = |_| JoinRequest { visitor: VisitorId::new(), key: None, lane: 0, code: None, nonce: None };
             let batch: Vec<JoinRequest> = (0..left).map(newcomer).collect();
             for person in line.join_batch(&settings, &BatchId { gate: gate.clone(), number }, &batch, now_ms()).await? {
                 person?;
@@ -160,6 +160,7 @@ impl House {
             joined_ms: now_ms(),
             promise_low_ms: 0,
             promise_high_ms: 0,
+            nonce: None,
         };
         format!("authorization: Ticket {}\r\n", self.tickets.issue(&ticket))
     }

@@ -113,4 +113,7 @@ pub const EN: Copy = Copy {
     back_to_line: "Back to the waiting room",
     check_command: "Check it by a command",
     check_record: "The published record",
+    check_own_record: "Your record is in the list of entrants",
+    check_nonce: "The value that you threw in",
+    check_lost: "Empty: the store lost it before the start, and this page was not open to tell it again. The place was drawn all the same.",
 };

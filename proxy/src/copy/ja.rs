@@ -116,4 +116,7 @@ pub const JA: Copy = Copy {
     back_to_line: "待合室に戻る",
     check_command: "コマンドで確かめる",
     check_record: "公開された記録",
+    check_own_record: "参加者の一覧にあるあなたの記録",
+    check_nonce: "あなたが加えた値",
+    check_lost: "空です。開始前に記録が失われ、知らせ直すページが開いていませんでした。順番は同じように抽選されています。",
 };

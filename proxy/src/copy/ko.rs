@@ -116,4 +116,7 @@ pub const KO: Copy = Copy {
     back_to_line: "대기실로 돌아가기",
     check_command: "명령으로 확인하기",
     check_record: "공개된 기록",
+    check_own_record: "참가자 목록에 있는 내 기록",
+    check_nonce: "내가 보탠 값",
+    check_lost: "비어 있습니다. 시작 전에 저장소가 기록을 잃었고, 다시 알릴 페이지가 열려 있지 않았습니다. 순서는 그대로 추첨되었습니다.",
 };

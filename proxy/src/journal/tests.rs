@@ -49,6 +49,7 @@ fn events_of_a_tick_become_one_line_per_room() {
         joined_ms: 1_000,
         promise_low_ms: 5_000,
         promise_high_ms: 9_000,
+        nonce: None,
     };
     journal.joined(&ticket);
     journal.called(&room(), Calls { from: 3, to: 6, count: 3 });
@@ -171,6 +172,7 @@ fn what_found_no_place_is_counted_in_the_journal_itself() {
         joined_ms: 0,
         promise_low_ms: 0,
         promise_high_ms: 0,
+        nonce: None,
     });
     off.close();
     assert!(!off.is_on());

@@ -115,7 +115,7 @@ impl World {
             "routes": [
                 { "path": "/deals/{deal}/buy/*", "upstream": "shop", "room": "deal" },
                 { "path": "/deals/{deal}/buy", "upstream": "shop", "room": "deal" },
-                { "path": "/api/v1/deals/{deal}/holds", "upstream": "shop", "room": "deal" },
+                { "path": "/api/v1/deals/{deal}/holds", "upstream": "shop", "room": "deal", "holds": true },
                 { "path": "/away/*", "upstream": "away" },
                 { "path": "/open/*", "upstream": "shop" },
                 { "path": "/", "upstream": "shop" },

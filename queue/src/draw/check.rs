@@ -1,6 +1,6 @@
 //! Checking a published draw with nothing but the document, and what a check can find.
 
-use super::{Draw, Phase, Proof, Published, RULE, TreeBuilder, commitment, permutation, seed};
+use super::{Digest, Draw, LEAF_BYTES, Phase, Proof, Published, RULE, TreeBuilder, commitment, permutation, seed};
 use crate::settings::Beacon;
 use serde::Serialize;
 use std::fmt;
@@ -39,6 +39,10 @@ pub enum Finding {
     Leaves,
     /// The proof of an entrant does not lead to the root of the document.
     Proof,
+    /// The record at that number is not made of this visitor and nonce.
+    Record,
+    /// The record at that number is empty: the store lost it before the start, and nobody told it again.
+    RecordLost,
     /// That number did not take part in the draw.
     Number,
     /// What was published earlier says something else.
@@ -63,6 +67,8 @@ impl fmt::Display for Finding {
             Self::Root => "the entrants do not give the root of the document",
             Self::Leaves => "the last entrant's record is not whole",
             Self::Proof => "the proof does not lead from the entrant to the root",
+            Self::Record => "the record at this number is not of this visitor and this nonce",
+            Self::RecordLost => "the record at this number is empty: the store had lost it before the start",
             Self::Number => "this number did not take part in the draw",
             Self::Changed => "an earlier copy says something else",
         })
@@ -88,6 +94,8 @@ pub enum Fact {
     Root,
     /// One entrant is in the list.
     Proof,
+    /// The entrant's record is made of the visitor id and the nonce that somebody knows as their own.
+    Record,
     /// An earlier copy says the same.
     Unchanged,
 }
@@ -202,6 +210,18 @@ pub fn verify_proof(draw: &Draw, proof: &Proof) -> Result<(), Finding> {
     if proof.count == count && proof.verify(&root) { Ok(()) } else { Err(Finding::Proof) }
 }
 
+/// Whether the record of a proof is the one that somebody recomputed from their own visitor id and nonce.
+///
+/// # Errors
+/// When it is another one, or empty.
+pub fn verify_record(proof: &Proof, record: &Digest) -> Result<(), Finding> {
+    match proof.leaf == *record {
+        true => Ok(()),
+        false if proof.leaf.0 == [0; LEAF_BYTES] => Err(Finding::RecordLost),
+        false => Err(Finding::Record),
+    }
+}
+
 /// Whether a copy that somebody kept from an earlier phase agrees: the same commitment, beacon and key, and, if the
 /// lobby was closed then, the same entrants.
 ///
@@ -223,7 +243,7 @@ pub fn verify_unchanged(earlier: &Draw, draw: &Draw) -> Result<(), Finding> {
 #[cfg(test)]
 mod tests {
     use super::super::beacon::tests::{public_key, signed};
-    use super::super::{Digest, Hex, Tree, entrant, tree::LEAF_BYTES};
+    use super::super::{Hex, Tree, entrant};
     use super::*;
     use service_kit::ids::{RoomId, VisitorId};
 

@@ -8,11 +8,13 @@
 --       loss of the store   9 after a loss nobody is called for so many ms   10 when a draw's lobby closes (0 = no draw)
 --       11 gate   12 number of the batch, rising; 0 = everybody has a key, the batch is not remembered
 --       then 7 for each of at most 64 people: join key ('' = none), visitor, lane, cost of the lane (0 = the place is
---       the number), code ('' = none), how many may use the code (0 = any), leaf of a draw (64 hex digits or '')
--- Reply one per person: {number, place, joined_ms, 1 = new, claim deadline in ms or 0, visitor the number belongs to},
+--       the number), code ('' = none), how many may use the code (0 = any), record of a draw: '', a leaf of
+--       64 hex digits, or such a leaf, ':' and the nonce in it (16 to 64 of A-Z a-z 0-9 _ -)
+-- Reply one per person: {number, place, joined_ms, 1 = new, claim deadline in ms or 0, visitor the number belongs to
+--       and, where its record has one, its nonce},
 --       or a word: FULL (no room for more people), USED (the code was used as often as it may be)
 -- Operation id: the join key; for people without one gate and batch: a gate sends one batch at a time and repeats it
---   until it is answered. A repeat gives the same number, place, visitor and time, uses no code, and moves nobody.
+--   until it is answered. A repeat gives the same number, place, visitor, nonce and time, uses no code, and moves nobody.
 -- Places: see `lane.rs`. Those who come before the start of a draw wait in `lobby`; the first script that sees the
 --   start freezes how many they are (`draw_count`).
 -- Races: two joins with one key: the second finds the first. A join and a tick: a tick that read its snapshot
@@ -21,6 +23,7 @@
 -- Crash: all of it or nothing. A store that came back older than the caller remembers leaves a gap in the
 --   numbers and holds all calls for a while, so no number is given twice.
 if #KEYS ~= 9 or #ARGV < 19 or #ARGV > 460 or (#ARGV - 12) % 7 ~= 0 then return redis.error_reply('BADARG count') end
+local function plain(text, least, most) return #text >= least and #text <= most and text:match('^[%w_-]+$') end
 local function whole(text)
   return #text <= 16 and text:match('^%d+$') and tonumber(text) <= 9007199254740991
 end
@@ -29,12 +32,16 @@ for i = 1, 12 do
 end
 if #ARGV[11] ~= 22 or not ARGV[11]:match('^[%w_-]+$') then return redis.error_reply('BADARG 11') end
 for i = 13, #ARGV, 7 do
-  local key, visitor, lane, cost, code, uses_max, leaf = unpack(ARGV, i, i + 6)
+  local key, visitor, lane, cost, code, uses_max, record = unpack(ARGV, i, i + 6)
   if #key > 128 or key:match('[^!-~]') or key:sub(1, 1) == '~' then return redis.error_reply('BADARG key') end
   if #visitor ~= 22 or not visitor:match('^[%w_-]+$') then return redis.error_reply('BADARG visitor') end
   if not lane:match('^[0-7]$') or not whole(cost) or not whole(uses_max) then return redis.error_reply('BADARG lane') end
   if #code > 64 or code:match('[^!-~]') then return redis.error_reply('BADARG code') end
-  if leaf ~= '' and (#leaf ~= 64 or not leaf:match('^%x+$')) then return redis.error_reply('BADARG leaf') end
+  if record ~= '' then
+    local leaf, nonce = record:match('^(%x+)$'), nil
+    if not leaf then leaf, nonce = record:match('^(%x+):(.*)$') end
+    if not leaf or #leaf ~= 64 or nonce and not plain(nonce, 16, 64) then return redis.error_reply('BADARG record') end
+  end
 end
 
 local room, line, lobby, seen, called, joins, codes, entrants, stock = unpack(KEYS)
@@ -100,26 +107,33 @@ local function listen(number)
   heard[#heard + 1] = '#' .. number
   heard[#heard + 1] = second
 end
-local function known(entry, visitor)
-  local number, place, joined, owner = entry:match('^(%d+):(%d+):(%d+):?(.*)$')
+-- Who has no key is remembered without visitor and nonce: the same batch brings them again.
+local function known(entry, visitor, record)
+  local number, place, joined, owner, nonce = entry:match('^(%d+):(%d+):(%d+):?([%w_-]*):?([%w_-]*)$')
+  if owner == '' then
+    owner = visitor
+    if place == '0' then nonce = record:sub(66) end
+  end
+  if nonce == '' then nonce = nil end
   local deadline = tonumber(redis.call('ZSCORE', called, number) or 0)
   if deadline <= now then deadline = 0 end
   listen(number)
-  return { tonumber(number), tonumber(place), tonumber(joined), 0, deadline, owner ~= '' and owner or visitor }
+  return { tonumber(number), tonumber(place), tonumber(joined), 0, deadline, owner, nonce }
 end
-local function newcomer(key, visitor, lane, cost, code, uses_max, leaf)
+local function newcomer(key, visitor, lane, cost, code, uses_max, record)
   if code ~= '' then
     if uses_max > 0 and tonumber(redis.call('HGET', codes, code) or 0) >= uses_max then return 'USED' end
     redis.call('HINCRBY', codes, code, 1)
   end
-  local number, place = next_number, 0
+  local number, place, nonce = next_number, 0, nil
   next_number = number + 1
   local lobbied = in_draw and not draw_count
   if lobbied then
     in_lobby = in_lobby + 1
     redis.call('ZADD', lobby, number, text(number))
-    if leaf ~= '' then
-      redis.call('SETRANGE', entrants, (number - 1) * 64, leaf)
+    if record ~= '' then
+      redis.call('SETRANGE', entrants, (number - 1) * 64, record:sub(1, 64))
+      if #record > 64 then nonce = record:sub(66) end
     end
   elseif cost == 0 then
     place = number * 8
@@ -143,24 +157,24 @@ local function newcomer(key, visitor, lane, cost, code, uses_max, leaf)
   end
   listen(number_text)
   local entry = number_text .. ':' .. place_text .. ':' .. now_text
-  if key ~= '' then redis.call('HSET', joins, key, entry .. ':' .. visitor) end
-  return { number, place, now, 1, deadline, visitor }, entry
+  if key ~= '' then redis.call('HSET', joins, key, entry .. ':' .. visitor .. (nonce and ':' .. nonce or '')) end
+  return { number, place, now, 1, deadline, visitor, nonce }, entry
 end
 
 for i = 13, #ARGV, 7 do
-  local key, visitor, lane, cost, code, uses_max, leaf = unpack(ARGV, i, i + 6)
+  local key, visitor, lane, cost, code, uses_max, record = unpack(ARGV, i, i + 6)
   local nth = (i - 13) / 7 + 1
   local had = key ~= '' and redis.call('HGET', joins, key)
   if not had and again then had = before[nth] end
   local reply, entry
   if had and had:match('^%d') then
-    reply = known(had, visitor)
+    reply = known(had, visitor, record)
   elseif had and had ~= '' then
     reply = had
   elseif waiting + in_lobby >= waiting_max or next_number > 134217727 then
     reply = 'FULL'
   else
-    reply, entry = newcomer(key, visitor, tonumber(lane), tonumber(cost), code, tonumber(uses_max), leaf)
+    reply, entry = newcomer(key, visitor, tonumber(lane), tonumber(cost), code, tonumber(uses_max), record)
   end
   replies[nth] = reply
   if entry then

@@ -126,7 +126,7 @@ impl Run {
                 1 | 2 if !self.room.lanes.is_empty() => 1,
                 _ => 0,
             };
-            people.push(JoinRequest { visitor: VisitorId::new(), key, lane, code: None, leaf: None });
+            people.push(JoinRequest { visitor: VisitorId::new(), key, lane, code: None, nonce: None });
         }
         let line = self.gates[gate].at_stepped(self.clock(), self.steady);
         let clock = self.clock();

@@ -73,7 +73,16 @@ pub async fn crowd(line: &Line, room: &RoomSettings, people: u64, now_ms: i64) {
 /// The ticket of a number at a place.
 pub fn ticket(room: &RoomSettings, number: u64, place: u64) -> Ticket {
     let visitor = VisitorId::new();
-    Ticket { room: room.room.clone(), number, place, visitor, joined_ms: 0, promise_low_ms: 0, promise_high_ms: 0 }
+    Ticket {
+        room: room.room.clone(),
+        number,
+        place,
+        visitor,
+        joined_ms: 0,
+        promise_low_ms: 0,
+        promise_high_ms: 0,
+        nonce: None,
+    }
 }
 
 /// The place of the n-th who came to a room with one lane.

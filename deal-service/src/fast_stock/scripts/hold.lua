@@ -2,27 +2,30 @@
 --
 -- Keys  1 stock 2 holds 3 units 4 bought 5 ops 6 inside 7 buying (all of one room, one hash tag)
 -- Args  1 order id  2 account id  3 idempotency key  4 quantity, canonical decimal 1..9999
---       5 lease number, decimal  6 how long the hold may stay unconfirmed, ms
+--       5 lease number, decimal  6 how long the hold may stay unconfirmed, ms  7 visitor id of the pass
 -- Reply {'held', order, epoch, now_ms}    units are taken; the commit must follow
 --       {'again', order, epoch, now_ms}   the same operation came before; its order (offer it to the ledger again)
 --       {'reused'}                        the key belongs to another quantity
 --       {'not_loaded'}                    no stock here (flushed, or being filled)
---       {'not_open', known} {'limit', known} {'sold_out', known}
+--       {'not_open', known} {'stranger', known} {'limit', known} {'sold_out', known}
 --         known = 1: this account held here before, so the ledger may remember the key
 -- Operation id: account:key, kept in ops while the order has units; the ledger remembers for ever.
--- Order of checks: replay, window (by the server's clock), limit, stock. All of them before the first write.
+-- Order of checks: replay, window (by the server's clock), pass, limit, stock. All of them before the first write.
+-- A pass serves one person: `ops` keeps the first account of a pass (p:number:visitor). After a filling the field is not
+-- there; then the ledger, which never forgets it, refuses the stranger.
 -- Races: a script is atomic. The same operation twice gives one hold. A crash after the reply leaves an
 -- unconfirmed hold, which the sweeper returns after its deadline. While the stock is being filled
 -- `available` is missing, so nothing is taken from a half-filled room.
 
-local order, account, key, quantity, number, confirm_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local order, account, key, quantity, number, confirm_ms, visitor = unpack(ARGV)
 local function refuse(what) return redis.error_reply('BADARG ' .. what) end
-if #ARGV ~= 6 then return refuse('count') end
+if #ARGV ~= 7 then return refuse('count') end
 if #order ~= 36 or not string.match(order, '^[%x-]+$') then return refuse('order') end
 if #account ~= 36 or not string.match(account, '^[%x-]+$') then return refuse('account') end
 if #key < 1 or #key > 64 or not string.match(key, '^[%w_:.-]+$') then return refuse('key') end
 if not string.match(quantity, '^[1-9]%d?%d?%d?$') then return refuse('quantity') end
 if #number > 15 or not string.match(number, '^%d+$') then return refuse('number') end
+if #visitor ~= 22 or not string.match(visitor, '^[%w_-]+$') then return refuse('visitor') end
 if #confirm_ms > 6 or not string.match(confirm_ms, '^[1-9]%d*$') then return refuse('confirm_ms') end
 
 local clock = redis.call('TIME')
@@ -52,17 +55,21 @@ local bought = redis.call('HGET', KEYS[4], account)
 local known = bought and 1 or 0
 local wanted = tonumber(quantity)
 if now < starts or now >= ends then return {'not_open', known} end
+local pass = 'p:' .. number .. ':' .. visitor
+local holder = redis.call('HGET', KEYS[5], pass)
+if holder and holder ~= account then return {'stranger', known} end
 if (tonumber(bought or '0') or limit) + wanted > limit then return {'limit', known} end
 if wanted > available then return {'sold_out', known} end
 
 redis.call('HINCRBY', KEYS[1], 'available', '-' .. quantity)
 redis.call('HINCRBY', KEYS[1], 'held', quantity)
 redis.call('HINCRBY', KEYS[1], 'unconfirmed', '1')
-redis.call('HSET', KEYS[3], order, account .. '|' .. quantity .. '|' .. number .. '|u|' .. key)
+redis.call('HSET', KEYS[3], order, account .. '|' .. quantity .. '|' .. number .. '|u|' .. key .. '|' .. visitor)
 redis.call('ZADD', KEYS[2], deadline, order)
 redis.call('HINCRBY', KEYS[4], account, quantity)
 redis.call('HSET', KEYS[5], op, order)
 redis.call('HINCRBY', KEYS[5], 'n:' .. number, '1')
+if not holder then redis.call('HSET', KEYS[5], pass, account) end
 local lease = redis.call('ZSCORE', KEYS[6], number)
 if lease then
   redis.call('ZREM', KEYS[6], number)

@@ -8,6 +8,7 @@
 -- A visitor who holds nothing else goes back from `buying` to `inside`, but for 30 s at most: time for another
 -- try. For longer, leavers would count as people who may still take the last units, and nobody would be called.
 -- The account keeps its field in `bought` (even at 0): it marks that the ledger may know keys of it.
+-- Nor does a pass stay with an account whose hold the ledger never took: the ledger knows better (see hold).
 -- Races: 'unconfirmed' guards against a confirm between the question to the ledger and this answer.
 
 local order, only = ARGV[1], ARGV[2]
@@ -18,7 +19,7 @@ if s[3] then return 'loading' end
 if not s[1] then return 'absent' end
 local unit = redis.call('HGET', KEYS[3], order)
 if not unit then return 'unknown' end
-local account, quantity, number, state, key = string.match(unit, '^([^|]*)|(%d+)|(%d+)|(%a)|(.*)$')
+local account, quantity, number, state, key, visitor = string.match(unit, '^([^|]*)|(%d+)|(%d+)|(%a)|([^|]*)|?(.*)$')
 if not state then return redis.error_reply('BADSTATE unit') end
 if only == 'unconfirmed' and state ~= 'u' then return 'confirmed' end
 local from = state == 's' and 'sold' or 'held'
@@ -36,6 +37,7 @@ redis.call('HDEL', KEYS[3], order)
 redis.call('ZREM', KEYS[2], order)
 redis.call('HSET', KEYS[4], account, string.format('%.0f', math.max(0, has - tonumber(quantity))))
 if key ~= '' then redis.call('HDEL', KEYS[5], account .. ':' .. key) end
+if state == 'u' then redis.call('HDEL', KEYS[5], 'p:' .. number .. ':' .. visitor) end
 if state ~= 's' and redis.call('HINCRBY', KEYS[5], 'n:' .. number, '-1') <= 0 then
   redis.call('HDEL', KEYS[5], 'n:' .. number)
   local lease = redis.call('ZSCORE', KEYS[7], number)

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -41,7 +41,36 @@ pub enum Kind {
         log: PathBuf,
         /// Its admin port.
         admin: SocketAddr,
+        /// What tells it which mistake to make.
+        planted: Option<String>,
     },
+}
+
+/// Where Redis keeps its files, in its folder.
+pub const REDIS_FILES: &str = "appendonlydir";
+
+/// What Redis finds at a start.
+#[derive(Debug, Clone)]
+pub enum Files {
+    /// Nothing.
+    None,
+    /// What it had when [`copy_files`] was called.
+    Copy(PathBuf),
+}
+
+/// Copies the files of a folder into a new one, also while Redis writes: a last entry that is cut off is what a crash
+/// leaves, too.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// A supervised process. Cheap to clone.
@@ -61,8 +90,8 @@ struct Shared {
     pid: AtomicU32,
     may_run: watch::Sender<bool>,
     ready: watch::Sender<bool>,
-    /// Redis loses its files before the next start.
-    forget: AtomicBool,
+    /// What Redis finds at its next start in place of its files.
+    next_files: watch::Sender<Option<Files>>,
     failpoints: watch::Sender<String>,
     over: watch::Sender<bool>,
 }
@@ -91,7 +120,7 @@ impl Process {
             pid: AtomicU32::new(0),
             may_run: watch::Sender::new(true),
             ready: watch::Sender::new(false),
-            forget: AtomicBool::new(false),
+            next_files: watch::Sender::new(None),
             failpoints: watch::Sender::new(failpoints),
             over: watch::Sender::new(false),
         });
@@ -127,9 +156,9 @@ impl Process {
         self.shared.may_run.send_replace(false);
         self.signal(Signal::KILL)
     }
-    /// Redis starts with nothing the next time.
-    pub fn forget(&self) {
-        self.shared.forget.store(true, Ordering::SeqCst);
+    /// Redis finds these files the next time.
+    pub fn next_files(&self, files: Files) {
+        self.shared.next_files.send_replace(Some(files));
     }
     /// It may run (again).
     pub fn allow(&self) {
@@ -168,8 +197,8 @@ impl Shared {
     async fn spawn(&self) -> anyhow::Result<Running> {
         let mut command = match &self.kind {
             Kind::Postgres(folder) => return Ok(Running::Postgres(PrivatePostgres::start(folder).await?)),
-            Kind::Redis(folder) => redis(folder, self.forget.swap(false, Ordering::SeqCst))?,
-            Kind::Role { program, config, log, .. } => {
+            Kind::Redis(folder) => redis(folder, self.next_files.send_replace(None))?,
+            Kind::Role { program, config, log, planted, .. } => {
                 let log = std::fs::File::options().create(true).append(true).open(log)?;
                 let mut command = Command::new(program);
                 command
@@ -182,6 +211,9 @@ impl Shared {
                     .stderr(log)
                     .process_group(0)
                     .kill_on_drop(true);
+                if let Some(planted) = planted {
+                    command.env(crate::planted::VARIABLE, planted);
+                }
                 // A point kills once: whoever is started again lives.
                 let armed = self.failpoints.send_replace(String::new());
                 command.env(service_kit::failpoint::VARIABLE, armed);
@@ -264,10 +296,13 @@ async fn supervise(shared: Arc<Shared>) {
     }
 }
 
-/// Redis as an operator should run it, on a unix socket; `forget` takes its files away first.
-fn redis(folder: &Path, forget: bool) -> anyhow::Result<Command> {
-    if forget {
-        let _ = std::fs::remove_dir_all(folder.join("appendonlydir"));
+/// Redis as an operator should run it, on a unix socket; `files` take the place of its own.
+fn redis(folder: &Path, files: Option<Files>) -> anyhow::Result<Command> {
+    if files.is_some() {
+        let _ = std::fs::remove_dir_all(folder.join(REDIS_FILES));
+    }
+    if let Some(Files::Copy(copy)) = files {
+        copy_files(&copy, &folder.join(REDIS_FILES))?;
     }
     let socket = folder.join("redis.sock");
     let _ = std::fs::remove_file(&socket);

@@ -53,7 +53,7 @@ routes = [
   {{ path = "/payments/*", upstream = "payments" }},
   {{ path = "/deals/{{deal}}/buy/*", upstream = "shop", room = "deal" }},
   {{ path = "/deals/{{deal}}/buy", upstream = "shop", room = "deal" }},
-  {{ path = "/api/v1/deals/{{deal}}/holds", upstream = "shop", room = "deal" }},
+  {{ path = "/api/v1/deals/{{deal}}/holds", upstream = "shop", room = "deal", holds = true }},
   {{ path = "/*", upstream = "shop" }},
 ]
 rooms = []

@@ -9,6 +9,7 @@ pub mod template;
 
 use crate::evidence::Act;
 use crate::history::Zero;
+use crate::planted::Bug;
 use crate::tcp_proxy::{Target, TcpProxy};
 use anyhow::Context as _;
 use child::{Kind, Process};
@@ -20,7 +21,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use template::Template;
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// Longest wait for one process to be ready, in ms.
 const READY_MS: u64 = 30_000;
@@ -28,6 +29,9 @@ const READY_MS: u64 = 30_000;
 const REDIS_MIB: u64 = 8;
 /// Size of the file system under PostgreSQL, in MiB.
 const POSTGRES_MIB: u64 = 192;
+
+/// Ports of the houses of this process: several may stand at once.
+static TAKEN: Mutex<BTreeSet<u16>> = Mutex::const_new(BTreeSet::new());
 
 /// Where everything listens, on the loopback.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +50,8 @@ pub struct Addresses {
 impl Addresses {
     /// Free ports below those that the system gives to outgoing connections: a role that is started again needs the
     /// same port.
-    fn choose() -> anyhow::Result<Self> {
-        let mut taken = BTreeSet::new();
+    async fn choose() -> anyhow::Result<Self> {
+        let mut taken = TAKEN.lock().await;
         let mut next = || {
             for _ in 0..1_000 {
                 let port = rand::rng().random_range(20_000..30_000_u16);
@@ -68,6 +72,11 @@ impl Addresses {
             payments_admin: next()?,
             simulator_admin: next()?,
         })
+    }
+
+    fn all(&self) -> [SocketAddr; 8] {
+        let Self { gate, shop, payments, simulator, gate_admin, shop_admin, payments_admin, simulator_admin } = *self;
+        [gate, shop, payments, simulator, gate_admin, shop_admin, payments_admin, simulator_admin]
     }
 
     /// Admin port of a role.
@@ -118,6 +127,8 @@ pub struct Wishes {
     pub zero: Zero,
     /// Where ends and starts of processes are told.
     pub acts: mpsc::UnboundedSender<Act>,
+    /// A mistake in the product.
+    pub planted: Option<&'static Bug>,
 }
 
 impl House {
@@ -137,7 +148,7 @@ impl House {
             }
         }
         template.copy_to(&postgres).await?;
-        let addresses = Addresses::choose()?;
+        let addresses = Addresses::choose().await?;
         let redis_socket = Target::Unix(redis.join("redis.sock"));
         let postgres_socket = Target::Unix(postgres.join("sock/.s.PGSQL.5432"));
         let mut hops = BTreeMap::new();
@@ -178,7 +189,7 @@ impl House {
         redis: &Path,
         postgres: &Path,
     ) -> anyhow::Result<()> {
-        let Wishes { failpoints, zero, acts, .. } = wishes;
+        let Wishes { failpoints, zero, acts, planted, .. } = wishes;
         let root = self.stores.clone();
         std::fs::write(&self.config, self.render(template, "operator", &root))?;
         let clock = |name: &str| -> anyhow::Result<_> {
@@ -195,6 +206,9 @@ impl House {
         for store in ["redis", "postgres"] {
             self.process(store)?.ready_within(READY_MS).await?;
         }
+        if let Some(bug) = planted {
+            bug.plant(&crate::collect::postgres(self).await?).await?;
+        }
         for role in ["payment-simulator"].into_iter().chain(ROLES) {
             let config = root.join(format!("{role}.toml"));
             std::fs::write(&config, self.render(template, role, &root))?;
@@ -203,6 +217,7 @@ impl House {
                 config,
                 log: self.logs.join(format!("{role}.log")),
                 admin: self.addresses.admin(role).context("a role has an admin port")?,
+                planted: planted.map(Bug::variable),
             };
             let points = failpoints.get(role).cloned().unwrap_or_default();
             self.processes.insert(role, Process::start(role, kind, clock(role)?, points, zero, acts.clone()));
@@ -243,6 +258,15 @@ impl House {
     pub fn redis_url(&self) -> String {
         format!("redis+unix://{}", self.stores.join("redis/redis.sock").display())
     }
+    /// Copies the files of Redis as they are now, and says where to.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn copy_redis(&self) -> std::io::Result<PathBuf> {
+        let copy = self.stores.join("redis-as-it-was");
+        child::copy_files(&self.stores.join("redis").join(child::REDIS_FILES), &copy)?;
+        Ok(copy)
+    }
     /// PostgreSQL, without a proxy.
     pub fn postgres_url(&self) -> String {
         format!("host={} user=floodgate dbname=floodgate", self.stores.join("pg/sock").display())
@@ -278,6 +302,10 @@ impl House {
         }
         for folder in &self.mounts {
             let _ = Command::new("umount").arg("-l").arg(folder).status().await;
+        }
+        let mut taken = TAKEN.lock().await;
+        for address in self.addresses.all() {
+            taken.remove(&address.port());
         }
     }
 }

@@ -12,6 +12,8 @@ mod operation;
 mod requests;
 #[cfg(test)]
 mod sample;
+mod sold_out;
+mod spans;
 mod stock;
 
 use crate::evidence::Evidence;
@@ -128,10 +130,11 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         ledger::i12_outbox_delivered(evidence),
         requests::i13_nothing_acknowledged_is_lost(evidence),
         requests::i14_no_ghosts(evidence),
-        stock::i15_sold_out_is_true(evidence),
+        sold_out::i15_sold_out_is_true(evidence),
         money::i16_refunds_within_captures(evidence),
         ledger::i17_only_known_steps(evidence),
         access::s1_a_pass_serves_one_person(evidence),
+        access::s2_no_way_round_the_line(evidence),
         operation::o1_resources_return(evidence),
         operation::o2_counters_agree(evidence),
         operation::o3_series_are_bounded(evidence),
@@ -151,7 +154,7 @@ mod tests {
         let ids: Vec<&str> = verdict.checks.iter().map(|check| check.id).collect();
         let wanted: Vec<String> = (1..=17)
             .map(|n| format!("I{n}"))
-            .chain(["S1".to_owned()])
+            .chain(["S1", "S2"].map(str::to_owned))
             .chain((1..=4).map(|n| format!("O{n}")))
             .collect();
         assert_eq!(ids, wanted);

@@ -104,20 +104,23 @@ fn promise_ms(whom: &str) -> u64 {
     }
 }
 
-/// After Redis has lost everything the sale goes on: somebody of those who waited is let in within the promise.
+/// After Redis has lost everything the sale goes on: somebody of those who waited is let in within the promise, counted
+/// from the last doubt that the gate could have of the store.
 fn sale_goes_on(e: &Evidence, check: &mut Check) {
     let lost = |act: &&Act| act.what == "redis" && (act.detail.contains("FLUSHALL") || act.detail.contains("nothing"));
     let Some(loss) = e.nemesis.iter().filter(lost).max_by_key(|act| act.t1) else { return };
-    let until = loss.t1.saturating_add(SALE_GOES_ON_MS.saturating_mul(1_000));
-    let later = |act: &Act| !matches!(act.what.as_str(), "recovered" | "exit" | "skipped") && act.t1 > loss.t1;
+    let of_the_line = |act: &&Act| {
+        let whom = ["redis", "proxy"].iter().any(|whom| act.whom.contains(whom));
+        whom && !matches!(act.what.as_str(), "recovered" | "skipped" | "failpoint")
+    };
+    let calm = e.nemesis.iter().filter(of_the_line).map(|act| act.t1).max().unwrap_or(loss.t1).max(loss.t1);
+    let until = calm.saturating_add(SALE_GOES_ON_MS.saturating_mul(1_000));
     let let_in = |op: &&crate::history::Op| op.op == "claim" && op.is_ok();
     let went: std::collections::BTreeSet<u32> =
         e.history.iter().filter(let_in).filter(|op| op.t1 <= loss.t1).map(|op| op.proc).collect();
     let waits = |op: &crate::history::Op| op.op == "join" && op.is_ok() && op.t1 < loss.t0 && !went.contains(&op.proc);
-    if e.run.healed_us < until || e.nemesis.iter().any(later) || !e.history.iter().any(waits) {
-        check
-            .not_judged
-            .push("whether the sale went on: another fault, nobody waited, or the run ended too early".into());
+    if e.run.healed_us < until || !e.history.iter().any(waits) {
+        check.not_judged.push("whether the sale went on: nobody waited, or the run ended too early".into());
         return;
     }
     check.saw(1, "losses of Redis");

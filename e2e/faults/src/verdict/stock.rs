@@ -1,38 +1,20 @@
-//! Units: I1, I4, I5, I6, I15.
+//! Units: I1, I4, I5, I6.
 
 use super::Check;
-use crate::evidence::{Evidence, OrderRow};
-use crate::history::Op;
+use super::spans::{Span, most};
+use crate::evidence::{Act, Evidence, OrderRow};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How much later than its deadline a hold may end, in ms: the reaper's round, and a restart of its process.
-const GRACE_MS: i64 = 5_000;
+pub const GRACE_MS: i64 = 5_000;
 
-/// From when until when units are certainly (or possibly) taken, in microseconds.
-struct Span {
-    from: u64,
-    until: u64,
-    units: i64,
-}
-
-/// The most units that spans hold at one instant, and that instant. One sweep: O(n log n).
-fn most(spans: &[Span]) -> (i64, u64) {
-    let mut edges: Vec<(u64, bool, i64)> = Vec::with_capacity(spans.len() * 2);
-    for span in spans.iter().filter(|span| span.from < span.until) {
-        edges.push((span.from, true, span.units));
-        edges.push((span.until, false, span.units));
-    }
-    // Ends before starts at the same instant: touching spans do not overlap.
-    edges.sort_unstable_by_key(|(at, is_start, _)| (*at, *is_start));
-    let (mut now, mut top) = (0, (0, 0));
-    for (at, is_start, units) in edges {
-        now += if is_start { units } else { -units };
-        if now > top.0 {
-            top = (now, at);
-        }
-    }
-    top
-}
+/// How long Redis may offer more than the ledger has, in microseconds: two looks are never of one instant.
+const LASTING_US: u64 = 1_500_000;
+/// How soon an empty Redis is filled, in microseconds.
+const EMPTY_GRACE_US: u64 = 3_000_000;
+/// How soon after any other fault the two stores agree again, in microseconds: a lease of the outbox, or a divergence
+/// that is believed.
+const FAULT_GRACE_US: u64 = 12_000_000;
 
 /// Orders whose units went back at some time, by the history of the ledger.
 fn given_back(e: &Evidence) -> BTreeSet<&str> {
@@ -40,8 +22,8 @@ fn given_back(e: &Evidence) -> BTreeSet<&str> {
     e.ledger.order_event.iter().filter(|event| back(&event.to_state)).map(|event| event.order_id.as_str()).collect()
 }
 
-/// Holds that were acknowledged, and what is known of their end.
-fn must_hold(e: &Evidence) -> Vec<Span> {
+/// Holds that were acknowledged, by client, and what is known of their end.
+fn must_hold(e: &Evidence) -> Vec<(u32, Span)> {
     let clock_moved = e.acted("clock", "");
     let back = given_back(e);
     // What may end a hold begins at the earliest with these.
@@ -51,20 +33,20 @@ fn must_hold(e: &Evidence) -> Vec<Span> {
         *end = (*end).min(op.t0);
     }
     let ttl_us = u64::try_from(e.run.hold_ttl_ms.saturating_mul(1_000)).unwrap_or(0);
-    let mut first: BTreeMap<&str, (u64, u64, i64)> = BTreeMap::new();
+    let mut first: BTreeMap<&str, (u64, u64, i64, u32)> = BTreeMap::new();
     for op in e.history.iter().filter(|op| op.op == "hold" && op.is_ok()) {
-        let known = first.entry(op.id("order")).or_insert((op.t0, op.t1, op.number("quantity")));
+        let known = first.entry(op.id("order")).or_insert((op.t0, op.t1, op.number("quantity"), op.proc));
         (known.0, known.1) = (known.0.min(op.t0), known.1.min(op.t1));
     }
     first
         .into_iter()
-        .map(|(order, (t0, t1, units))| {
+        .map(|(order, (t0, t1, units, proc))| {
             let until = match back.contains(order) {
                 false => u64::MAX,
                 true if clock_moved => t1,
                 true => ends.get(order).copied().unwrap_or(u64::MAX).min(t0.saturating_add(ttl_us)),
             };
-            Span { from: t1, until, units }
+            (proc, Span { from: t1, until, units })
         })
         .collect()
 }
@@ -73,7 +55,7 @@ fn must_hold(e: &Evidence) -> Vec<Span> {
 pub fn i1_never_oversold(e: &Evidence) -> Check {
     let mut check = Check::new("I1", "sold + held ≤ stock");
     let spans = must_hold(e);
-    let (top, at) = most(&spans);
+    let (top, at) = most(spans.iter().map(|(_, span)| span));
     check.saw(spans.len(), "acknowledged holds");
     check.must(top <= e.run.stock, || format!("{top} units were promised at {} ms, of {}", at / 1_000, e.run.stock));
     check.saw(e.samples.len(), "looks");
@@ -89,6 +71,13 @@ pub fn i1_never_oversold(e: &Evidence) -> Check {
             });
         }
     }
+    for (from, until, units) in lasting_offers(e) {
+        check.violations.push(format!(
+            "Redis offered {units} units that the ledger does not have, from {} to {} ms",
+            from / 1_000,
+            until / 1_000
+        ));
+    }
     for deal in &e.ledger.deal {
         check.must(deal.held + deal.sold <= deal.stock && deal.held >= 0 && deal.sold >= 0, || {
             format!("deal {}: stock {}, held {}, sold {}", deal.id, deal.stock, deal.held, deal.sold)
@@ -97,6 +86,49 @@ pub fn i1_never_oversold(e: &Evidence) -> Check {
         check.must(taken <= deal.stock, || format!("deal {}: its orders have {taken} of {}", deal.id, deal.stock));
     }
     check
+}
+
+/// Times in which Redis offers more than the ledger has, for longer than two looks can be apart, and with no fault near
+/// that explains it. The ledger hears of every hold after Redis and of every end before it, so that is never right.
+fn lasting_offers(e: &Evidence) -> Vec<(u64, u64, i64)> {
+    let mut found = Vec::new();
+    let mut since: Option<(u64, i64)> = None;
+    for sample in &e.samples {
+        let over = match (sample.ledger, sample.redis) {
+            (Some([stock, held, sold]), Some([available, ..])) => available - (stock - held - sold),
+            _ => 0,
+        };
+        if over <= 0 || sample.t < explained_until(e, sample.t) {
+            since = None;
+            continue;
+        }
+        let (from, least) = since.map_or((sample.t, over), |(from, least)| (from, least.min(over)));
+        since = Some((from, least));
+        if sample.t.saturating_sub(from) >= LASTING_US {
+            found.push((from, sample.t, least));
+            since = None;
+        }
+    }
+    found
+}
+
+/// Until when a fault before `t` explains that Redis knows less than the ledger. What was before a loss of everything
+/// explains nothing after it: then Redis was filled anew.
+fn explained_until(e: &Evidence, t: u64) -> u64 {
+    let is_loss =
+        |act: &Act| act.what == "redis" && (act.detail.contains("FLUSHALL") || act.detail.contains("nothing"));
+    let lost = e.nemesis.iter().filter(|act| is_loss(act) && act.t1 <= t).map(|act| act.t1).max().unwrap_or(0);
+    let near = e.nemesis.iter().filter(|act| act.t0 <= t && act.t1 >= lost).filter_map(|act| {
+        let store = ["redis", "postgres", "deal-service", "shop"].iter().any(|whom| act.whom.contains(whom));
+        let grace_us = match act.what.as_str() {
+            _ if is_loss(act) => EMPTY_GRACE_US,
+            "recovered" | "skipped" | "failpoint" => return None,
+            _ if store => FAULT_GRACE_US,
+            _ => return None,
+        };
+        Some(act.t1.saturating_add(grace_us))
+    });
+    near.max().unwrap_or(0)
 }
 
 fn of_deal<'e>(e: &'e Evidence, deal: &'e str) -> impl Iterator<Item = &'e OrderRow> {
@@ -176,6 +208,15 @@ pub fn i6_limit_per_person(e: &Evidence) -> Check {
         *units.entry(&order.account_id).or_default() += order.held_units + order.sold_units;
     }
     check.saw(units.len(), "accounts");
+    // At every instant, too: what was too much may be given back later.
+    let spans = must_hold(e);
+    let clients: BTreeSet<u32> = spans.iter().map(|(proc, _)| *proc).collect();
+    for proc in clients {
+        let (top, at) = most(spans.iter().filter(|(by, _)| *by == proc).map(|(_, span)| span));
+        check.must(top <= e.run.per_user_limit, || {
+            format!("client {proc} had {top} at {} ms, of at most {}", at / 1_000, e.run.per_user_limit)
+        });
+    }
     for (account, has) in &units {
         check.must(*has <= e.run.per_user_limit, || {
             format!("account {account} has {has} of at most {}", e.run.per_user_limit)
@@ -185,97 +226,18 @@ pub fn i6_limit_per_person(e: &Evidence) -> Check {
         let has = units.get(row.account_id.as_str()).copied().unwrap_or(0);
         check.must(row.units == has, || format!("account {}: allowance {}, orders {has}", row.account_id, row.units));
     }
+    if let Some(redis) = &e.redis {
+        for (account, has) in units.iter().filter(|(_, has)| **has > 0) {
+            check.must(redis.bought.contains_key(*account), || {
+                format!("account {account} has {has}, and Redis has no count of it")
+            });
+        }
+    }
     for (account, told) in e.redis.iter().flat_map(|redis| &redis.bought) {
         let has = units.get(account.as_str()).copied().unwrap_or(0);
         check.must(told.parse() == Ok(has), || format!("account {account}: Redis says {told}, orders {has}"));
     }
     check
-}
-
-/// I15: who was told "sold out" was told the truth: at some instant of the request there may have been too few units.
-pub fn i15_sold_out_is_true(e: &Evidence) -> Check {
-    let mut check = Check::new("I15", "no false sold out");
-    let refused: Vec<&Op> = e.history.iter().filter(|op| op.op == "hold" && op.id("problem") == "sold-out").collect();
-    check.saw(refused.len(), "refusals");
-    let spans = may_hold(e);
-    let curve = steps(&spans);
-    for op in refused {
-        let most = most_in(&curve, op.t0, op.t1);
-        check.must(most + op.number("quantity") > e.run.stock, || {
-            format!(
-                "client {} was told sold out for {} at {}–{} ms, when at most {most} of {} could be taken",
-                op.proc,
-                op.number("quantity"),
-                op.t0 / 1_000,
-                op.t1 / 1_000,
-                e.run.stock
-            )
-        });
-    }
-    check
-}
-
-/// Units that may have been taken. A request may take units from its start on; they are certainly back once a client
-/// has seen it, or, when no order came of it, once the time for its commit is over.
-fn may_hold(e: &Evidence) -> Vec<Span> {
-    let mut seen_back: BTreeMap<&str, u64> = BTreeMap::new();
-    for op in e.history.iter().filter(|op| op.is_ok() && matches!(op.id("state"), "released" | "refunded")) {
-        let at = seen_back.entry(op.arg("order")).or_insert(u64::MAX);
-        *at = (*at).min(op.t1);
-    }
-    let orders: BTreeMap<(&str, &str), &OrderRow> = e
-        .ledger
-        .orders
-        .iter()
-        .map(|order| ((order.account_id.as_str(), order.idempotency_key.as_str()), order))
-        .collect();
-    let settle_us = u64::try_from(e.run.confirm_ms.saturating_add(GRACE_MS).saturating_mul(1_000)).unwrap_or(0);
-    let mut asked: BTreeMap<(u32, &str), (u64, u64, i64)> = BTreeMap::new();
-    // Who was only ever told "sold out" took nothing: such requests must not excuse each other, or themselves.
-    let in_vain = |op: &Op| op.is_fail() && op.id("problem") == "sold-out";
-    for op in e.history.iter().filter(|op| op.op == "hold" && !in_vain(op)) {
-        let key = op.key.as_deref().unwrap_or("");
-        let span = asked.entry((op.proc, key)).or_insert((op.t0, op.t1, op.number("quantity")));
-        (span.0, span.1) = (span.0.min(op.t0), span.1.max(op.t1));
-    }
-    let from_holds = asked.into_iter().map(|((proc, key), (t0, t1, quantity))| {
-        let account = e.run.accounts.get(&proc).map_or("", String::as_str);
-        match orders.get(&(account, key)) {
-            // A release reaches Redis a moment after the ledger: until then the units are not for sale.
-            Some(order) => {
-                let back = seen_back.get(order.id.as_str()).copied().unwrap_or(u64::MAX);
-                Span { from: t0, until: back.saturating_add(settle_us), units: order.quantity }
-            }
-            None => Span { from: t0, until: t1.saturating_add(settle_us), units: quantity },
-        }
-    });
-    from_holds.collect()
-}
-
-/// The number of units over time: `(from, units)`, by time.
-fn steps(spans: &[Span]) -> Vec<(u64, i64)> {
-    let mut edges: BTreeMap<u64, i64> = BTreeMap::new();
-    for span in spans {
-        *edges.entry(span.from).or_default() += span.units;
-        // The end counts as taken: in doubt for the accused.
-        *edges.entry(span.until.saturating_add(1)).or_default() -= span.units;
-    }
-    let mut now = 0;
-    edges
-        .into_iter()
-        .map(|(at, change)| {
-            now += change;
-            (at, now)
-        })
-        .collect()
-}
-
-/// The most units at any instant from `t0` to `t1`.
-fn most_in(curve: &[(u64, i64)], t0: u64, t1: u64) -> i64 {
-    let from = curve.partition_point(|(at, _)| *at <= t0).saturating_sub(1);
-    let until = curve.partition_point(|(at, _)| *at <= t1);
-    let inside = curve.get(from..until).unwrap_or(&[]);
-    inside.iter().filter(|(at, _)| *at <= t1).map(|(_, units)| *units).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -302,6 +264,25 @@ mod tests {
         assert!(i1_never_oversold(&e).holds());
         e.samples.push(crate::evidence::Sample { t: 1, ledger: Some([2, 2, 1]), redis: None });
         assert!(!i1_never_oversold(&e).holds(), "a look counts too");
+    }
+
+    #[test]
+    fn i1_an_offer_of_units_that_are_gone_is_found() {
+        let looks = |e: &mut Evidence, count: u64| {
+            let look = |n| crate::evidence::Sample { t: n * 200_000, ledger: Some([2, 1, 1]), redis: Some([1, 0, 1]) };
+            e.samples = (0..count).map(look).collect();
+        };
+        let mut e = clean();
+        e.nemesis.clear();
+        looks(&mut e, 5);
+        assert!(i1_never_oversold(&e).holds(), "two looks are never of one instant");
+        looks(&mut e, 12);
+        assert!(!i1_never_oversold(&e).holds());
+        let detail = "FLUSHALL: Ok".to_owned();
+        e.nemesis.push(crate::evidence::Act { what: "redis".into(), whom: "redis".into(), t0: 0, t1: 500, detail });
+        assert!(i1_never_oversold(&e).holds(), "an empty Redis has a moment to be filled");
+        looks(&mut e, 30);
+        assert!(!i1_never_oversold(&e).holds(), "not more than a moment");
     }
 
     #[test]
@@ -333,33 +314,12 @@ mod tests {
         let mut e = clean();
         e.ledger.allowance[0].units = 5;
         assert!(!i6_limit_per_person(&e).holds());
-    }
-
-    #[test]
-    fn i15_sold_out_with_free_units_is_found() {
         let mut e = clean();
-        let refused = op(5, "hold", 40_000_000, 40_001_000).key("late").quantity(1).fail("sold-out");
-        e.history.push(refused.clone());
-        assert!(!i15_sold_out_is_true(&e).holds(), "one of two is taken");
-        // A request without an answer may have had the other one.
-        e.history.push(op(6, "hold", 39_000_000, 39_050_000).key("lost").quantity(1).info());
-        assert!(i15_sold_out_is_true(&e).holds());
-        // Not if it began after the refusal.
+        e.redis.as_mut().unwrap().bought.clear();
+        assert!(!i6_limit_per_person(&e).holds(), "a count that Redis has lost");
         let mut e = clean();
-        e.history.push(refused);
-        e.history.push(op(6, "hold", 50_000_000, 50_050_000).key("lost").quantity(1).info());
-        assert!(!i15_sold_out_is_true(&e).holds());
-    }
-
-    #[test]
-    fn the_sweep_finds_the_top() {
-        let span = |from, until, units| Span { from, until, units };
-        assert_eq!(most(&[span(0, 10, 1), span(10, 20, 1), span(5, 6, 3)]), (4, 5));
-        assert_eq!(most(&[]), (0, 0));
-        let curve = steps(&[span(10, 20, 2), span(15, 30, 1)]);
-        assert_eq!(
-            [most_in(&curve, 0, 9), most_in(&curve, 0, 10), most_in(&curve, 18, 50), most_in(&curve, 25, 26)],
-            [0, 2, 3, 1]
-        );
+        e.history.push(op(9, "hold", 100, 200).key("k").quantity(1).ok("order", "x1"));
+        e.history.push(op(9, "hold", 250, 300).key("k-more").quantity(1).ok("order", "x2"));
+        assert!(!i6_limit_per_person(&e).holds(), "two of one, for a while");
     }
 }
