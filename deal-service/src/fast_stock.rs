@@ -147,14 +147,19 @@ pub struct Totals {
 }
 
 /// What stands in Redis for a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Audit {
     /// Nothing.
     Absent,
     /// A filling that is not finished.
     Loading,
     /// A stock.
-    Loaded(Totals),
+    Loaded {
+        /// Its totals.
+        totals: Totals,
+        /// The server that has it, by the name that it gives itself when it starts.
+        server: String,
+    },
 }
 
 /// A hold whose deadline is over.
@@ -261,12 +266,21 @@ impl FastStock {
         applied(&self.redis.run(&RELEASE, &keys(room), &[order.to_string(), "any".to_owned()]).await?)
     }
 
-    /// Gives the units of a hold back that the ledger refused or never saw; not if it was confirmed meanwhile.
+    /// Gives the units of a hold back that the ledger refused; not if it was confirmed, or offered again, meanwhile.
     ///
     /// # Errors
     /// See [`StoreError`]; repeat, or leave it to the sweeper.
-    pub async fn release_unconfirmed(&self, room: &RoomId, order: OrderId) -> Result<Applied, StoreError> {
-        applied(&self.redis.run(&RELEASE, &keys(room), &[order.to_string(), "unconfirmed".to_owned()]).await?)
+    pub async fn release_refused(&self, room: &RoomId, order: OrderId) -> Result<Applied, StoreError> {
+        applied(&self.redis.run(&RELEASE, &keys(room), &[order.to_string(), "refused".to_owned()]).await?)
+    }
+
+    /// Gives the units of an overdue hold back that the ledger does not know; not if it was confirmed, or offered again,
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; repeat.
+    pub async fn release_overdue(&self, room: &RoomId, order: OrderId) -> Result<Applied, StoreError> {
+        applied(&self.redis.run(&RELEASE, &keys(room), &[order.to_string(), "overdue".to_owned()]).await?)
     }
 
     /// Holds that are overdue by more than `grace_ms`, at most `limit` (up to 1000).
@@ -295,14 +309,17 @@ impl FastStock {
         Ok(match reply.at(0)?.text()?.as_str() {
             "absent" => Audit::Absent,
             "loading" => Audit::Loading,
-            "loaded" => Audit::Loaded(Totals {
-                available: int(1)?,
-                held: int(2)?,
-                sold: int(3)?,
-                total: int(4)?,
-                epoch: int(5)?,
-                unconfirmed: int(6)?,
-            }),
+            "loaded" => Audit::Loaded {
+                totals: Totals {
+                    available: int(1)?,
+                    held: int(2)?,
+                    sold: int(3)?,
+                    total: int(4)?,
+                    epoch: int(5)?,
+                    unconfirmed: int(6)?,
+                },
+                server: reply.at(9)?.text()?,
+            },
             _ => return Err(StoreError::Shape("audit answered something new")),
         })
     }

@@ -191,7 +191,7 @@ impl Aftermath {
     async fn settle(self, fast: &FastStock) {
         for (entry, outcome) in self.refused {
             let room = RoomId::of_deal(entry.hold.deal);
-            if let Err(error) = fast.release_unconfirmed(&room, entry.hold.order).await {
+            if let Err(error) = fast.release_refused(&room, entry.hold.order).await {
                 tracing::warn!(%error, order = %entry.hold.order, "could not give units back; the sweeper will");
             }
             let _ = entry.reply.send(outcome);

@@ -176,7 +176,7 @@ impl App {
             Ok(HoldOutcome::Expired) => Err(refusal::busy("holds")),
             Ok(HoldOutcome::WrongAmount) => Err(Problem::internal(&"the ledger knows another price for this deal")),
             Err(GateError::Full) => {
-                if let Err(error) = self.parts.fast.release_unconfirmed(room, order).await {
+                if let Err(error) = self.parts.fast.release_refused(room, order).await {
                     tracing::warn!(%error, %order, "could not give units back; the sweeper will");
                 }
                 Err(refusal::busy("holds"))

@@ -172,7 +172,7 @@ pub fn describe() {
     for route in ["holds", "deals", "payments", "cancel", "refunds"] {
         counter!(REPLAYS, "route" => route).increment(0);
     }
-    for reason in ["missing", "divergence", "refused"] {
+    for reason in ["missing", "restarted", "divergence", "refused"] {
         counter!(FILLS, "reason" => reason).increment(0);
     }
     for name in [OUTBOX_PENDING, OUTBOX_OLDEST, HOLD_QUEUE, STREAMS] {

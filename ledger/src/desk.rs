@@ -118,14 +118,14 @@ impl Ledger {
         let client = self.client().await?;
         let payments = client
             .execute(
-                "UPDATE payment p SET parked_reason = NULL, parked_at_ms = NULL, next_at_ms = $2, lease_until_ms = 0, tries = 0
+                "UPDATE payment p SET parked_reason = NULL, parked_at_ms = NULL, next_at_ms = due_now($2), lease_until_ms = 0, tries = 0
                  FROM orders o WHERE p.order_id = $1 AND o.id = p.order_id AND o.state <> 'quarantined' AND p.parked_reason IS NOT NULL",
                 &[&order.0, &now_ms],
             )
             .await?;
         let refunds = client
             .execute(
-                "UPDATE refund SET parked_reason = NULL, parked_at_ms = NULL, next_at_ms = $2, lease_until_ms = 0, tries = 0
+                "UPDATE refund SET parked_reason = NULL, parked_at_ms = NULL, next_at_ms = due_now($2), lease_until_ms = 0, tries = 0
                  WHERE order_id = $1 AND parked_reason IS NOT NULL",
                 &[&order.0, &now_ms],
             )

@@ -63,7 +63,7 @@ pub enum HoldOutcome {
 }
 
 impl Ledger {
-    /// Commits `holds` in one transaction and answers in the same order.
+    /// Commits `holds` in one statement, which is one transaction and one round trip, and answers in the same order.
     ///
     /// # Errors
     /// On [`LedgerError::Unknown`] it may have been committed: ask for the orders by their ids.
@@ -80,9 +80,9 @@ impl Ledger {
                 })
             })
             .collect();
-        let mut client = self.client().await?;
-        let tx = client.transaction().await?;
-        let rows = tx
+        let client = self.client().await?;
+        // The rows are complete when the server is ready for the next query, which is after the commit.
+        let rows = client
             .query(
                 "SELECT n, outcome, existing FROM place_holds($1, $2)",
                 &[&serde_json::Value::Array(entries), &now_ms],
@@ -99,7 +99,9 @@ impl Ledger {
                 "placed" => HoldOutcome::Placed(Order::placed(hold, now_ms)),
                 "existing" => {
                     let found = OrderId(id(row, "existing")?);
-                    let order = crate::order::read(&tx, found).await?;
+                    // The others are committed by now: whoever cannot read this one must ask again, not give up.
+                    let order = crate::order::read(&client, found).await;
+                    let order = order.map_err(|e| LedgerError::Unknown(e.to_string()))?;
                     HoldOutcome::Existing(order.ok_or_else(|| LedgerError::Shape("the existing order is gone".into()))?)
                 }
                 "key_reused" => HoldOutcome::KeyReused,
@@ -113,7 +115,6 @@ impl Ledger {
                 other => return Err(LedgerError::Shape(format!("place_holds answered {other}"))),
             };
         }
-        tx.commit().await?;
         Ok(outcomes)
     }
 

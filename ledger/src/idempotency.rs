@@ -2,6 +2,7 @@
 
 use crate::LedgerError;
 use crate::statement::Transaction;
+use tokio_postgres::Row;
 
 /// The caller's name for one request.
 #[derive(Debug, Clone)]
@@ -36,17 +37,25 @@ pub enum Replay<R> {
     Refused(R),
 }
 
+/// Reserves a key (actor, key, fingerprint, now) inside the transaction; a row when it is new. A twin that runs at the same
+/// moment waits here for our commit.
+pub(crate) const RESERVE: &str = "INSERT INTO idempotency (actor, key, fingerprint, status, body, created_at_ms)
+    VALUES ($1, $2, $3, 0, '', $4) ON CONFLICT (actor, key) DO NOTHING RETURNING 1";
+
 /// Looks the key up and, when it is new, reserves it inside the transaction: a twin that runs at
 /// the same moment waits here for our commit and then finds the stored answer.
 pub(crate) async fn find<R>(tx: &Transaction<'_>, idem: &Idem, now_ms: i64) -> Result<Option<Replay<R>>, LedgerError> {
-    let reserved = tx
-        .execute(
-            "INSERT INTO idempotency (actor, key, fingerprint, status, body, created_at_ms)
-             VALUES ($1, $2, $3, 0, '', $4) ON CONFLICT (actor, key) DO NOTHING",
-            &[&idem.actor, &idem.key, &idem.fingerprint.as_slice(), &now_ms],
-        )
-        .await?;
-    if reserved == 1 || service_kit::planted!("key-is-ignored") {
+    let reserved = tx.query(RESERVE, &[&idem.actor, &idem.key, &idem.fingerprint.as_slice(), &now_ms]).await?;
+    answered(tx, idem, &reserved).await
+}
+
+/// What a key that was not new answers; `reserved` are the rows of [`RESERVE`].
+pub(crate) async fn answered<R>(
+    tx: &Transaction<'_>,
+    idem: &Idem,
+    reserved: &[Row],
+) -> Result<Option<Replay<R>>, LedgerError> {
+    if !reserved.is_empty() || service_kit::planted!("key-is-ignored") {
         return Ok(None);
     }
     let row = tx

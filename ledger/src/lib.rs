@@ -20,6 +20,7 @@ mod purchase_store;
 mod quiet;
 mod refund;
 mod settlement;
+mod start_payment;
 mod statement;
 mod story;
 mod stranded;
@@ -38,12 +39,11 @@ pub use merchant::Merchant;
 pub use notice::{NoticeAbout, NoticeEffect};
 pub use order::{CancelRefusal, Order, OrderState, PaymentView};
 pub use outbox::{OutboxEvent, OutboxKind};
-pub use payment::{
-    AttemptKind, Capture, Ended, PaymentState, PaymentWork, Prepared, Return, StartPayment, StartRefusal,
-};
+pub use payment::{AttemptKind, Capture, Ended, PaymentState, PaymentWork, Prepared, Return};
 pub use pool::{Ledger, LedgerError, PgConfig};
 pub use purchase::Actor;
 pub use refund::{RefundBy, RefundRefusal, RefundState, RefundWork, RequestRefund};
+pub use start_payment::{StartPayment, StartRefusal};
 pub use story::StoryLine;
 pub use stranded::Stranded;
 pub use verify::{CHECK_NAMES, Finding};

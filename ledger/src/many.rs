@@ -126,7 +126,8 @@ impl Ledger {
             .execute(
                 "UPDATE attempt SET finished_at_ms = $4, outcome = f.outcome, detail = left(f.detail, 1000)
                  FROM unnest($1::uuid[], $2::text[], $3::text[]) AS f(id, outcome, detail)
-                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL AND attempt.id = f.id AND attempt.finished_at_ms IS NULL",
+                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL AND attempt.id = ANY($1) AND attempt.id = f.id
+                    AND attempt.finished_at_ms IS NULL",
                 &[&ids, &outcomes, &details, &now_ms],
             )
             .await?;
@@ -173,22 +174,23 @@ impl Ledger {
         let ids: Vec<_> = all.iter().map(|approval| approval.payment.0).collect();
         let secrets: Vec<&str> = all.iter().map(|approval| approval.secret.as_str()).collect();
         let codes: Vec<&str> = all.iter().map(|approval| approval.code.as_str()).collect();
+        let from = if service_kit::planted!("dead-payment-revived") { ["ready", "cancelled"] } else { ["ready"; 2] };
         let client = self.client().await?;
         let rows = client
             .query(
                 "WITH came AS (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS c(id, secret, code, n)),
                  locked AS (
-                    SELECT p.id FROM payment p
-                    WHERE (SELECT set_config('floodgate.quiet', 'on', true)) IS NOT NULL
-                      AND p.state = 'ready' AND p.id IN (SELECT c.id FROM came c WHERE c.id = p.id AND c.secret = p.return_secret)
-                    ORDER BY p.id FOR UPDATE),
+                    SELECT p.id FROM payment p JOIN came ON came.id = p.id AND came.secret = p.return_secret
+                    WHERE (SELECT set_config('floodgate.quiet', 'on', true)) IS NOT NULL AND p.id = ANY($1) AND p.state = ANY($5)
+                    ORDER BY p.id FOR UPDATE OF p),
                  moved AS (
-                    UPDATE payment SET state = 'authorized', approval_code = came.code, returned = 'approved', next_at_ms = $4,
+                    UPDATE payment SET state = 'authorized', approval_code = came.code, returned = 'approved', next_at_ms = due_now($4),
                         lease_until_ms = 0, tries = 0, updated_at_ms = $4
                     FROM locked JOIN came ON came.id = locked.id
                     WHERE payment.id = locked.id AND payment.return_secret = came.secret)
-                 SELECT came.n, p.order_id FROM came JOIN payment p ON p.id = came.id AND p.return_secret = came.secret",
-                &[&ids, &secrets, &codes, &now_ms],
+                 SELECT came.n, p.order_id FROM came JOIN payment p ON p.id = came.id AND p.return_secret = came.secret
+                 WHERE p.id = ANY($1)",
+                &[&ids, &secrets, &codes, &now_ms, &from.as_slice()],
             )
             .await?;
         let found: Result<BTreeMap<i64, OrderId>, LedgerError> =
@@ -282,7 +284,7 @@ async fn write<'p>(
              UPDATE payment SET state = 'captured', captured_minor = c.minor, provider_aid = c.reference, updated_at_ms = $5,
                 lease_until_ms = 0, recheck_at_ms = NULL, parked_reason = NULL, parked_at_ms = NULL
              FROM locked JOIN unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[]) AS c(id, state, minor, reference) ON c.id = locked.id
-             WHERE payment.id = locked.id AND payment.state = c.state",
+             WHERE payment.id = ANY($1) AND payment.id = locked.id AND payment.state = c.state",
             &[&payments, &from, &minors, &references, &now_ms],
         )
         .await?;
@@ -301,7 +303,7 @@ async fn write<'p>(
             "UPDATE orders SET state = 'paid', held_units = 0, sold_units = s.sold, step_actor = s.actor, step_detail = s.detail,
                 updated_at_ms = $5, paid_at_ms = coalesce(paid_at_ms, $5)
              FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[]) AS s(id, sold, actor, detail)
-             WHERE orders.id = s.id AND orders.state = 'paying'",
+             WHERE orders.id = ANY($1) AND orders.id = s.id AND orders.state = 'paying'",
             &[&orders, &sold, &actors, &details, &now_ms],
         )
         .await?;
@@ -313,7 +315,7 @@ async fn write<'p>(
         .execute(
             "WITH of AS (
                 SELECT o.id, o.deal_id, o.account_id, o.lease_number, o.sold_units, s.held FROM orders o
-                JOIN unnest($1::uuid[], $2::bigint[]) AS s(id, held) ON s.id = o.id),
+                JOIN unnest($1::uuid[], $2::bigint[]) AS s(id, held) ON s.id = o.id WHERE o.id = ANY($1)),
              locked AS (SELECT id FROM deal WHERE id IN (SELECT deal_id FROM of) ORDER BY id FOR UPDATE),
              moved AS (
                 UPDATE deal SET held = deal.held - sums.held, sold = deal.sold + sums.sold

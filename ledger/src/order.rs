@@ -203,8 +203,13 @@ impl Order {
 }
 
 pub(crate) async fn read(client: &impl Reads, order: OrderId) -> Result<Option<Order>, LedgerError> {
-    let row = client.read_opt(&format!("{ORDER} WHERE o.id = $1"), &[&order.0]).await?;
+    let row = client.read_opt(&by_id(), &[&order.0]).await?;
     row.as_ref().map(Order::from_row).transpose()
+}
+
+/// One order by its id.
+pub(crate) fn by_id() -> String {
+    format!("{ORDER} WHERE o.id = $1")
 }
 
 impl Ledger {

@@ -10,12 +10,9 @@
 //! ([`Ledger::begin_attempt`]) before it is made. A payment found in `confirming` with an expired worker
 //! lease is therefore an unknown outcome: the provider is asked, never charged again blindly.
 
-use crate::idempotency::{self, Idem, Replay, Saved};
-use crate::order::{self, OrderState};
+use crate::many::Approval;
 use crate::pool::{id, int, money, opt_text, text};
-use crate::purchase::{self, Actor, Event, Refusal};
-use crate::quiet::{self, Wake};
-use crate::{Ledger, LedgerError, Order, purchase_store};
+use crate::{Ledger, LedgerError};
 use serde::Serialize;
 use service_kit::ids::{AccountId, MerchantId, OrderId, PaymentId};
 use service_kit::money::Money;
@@ -82,28 +79,6 @@ impl FromStr for PaymentState {
             .find(|s| s.as_str() == word)
             .ok_or_else(|| LedgerError::Shape(format!("payment state {word}")))
     }
-}
-
-/// The shopper wants to pay.
-#[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the fields are the columns")]
-pub struct StartPayment {
-    pub payment: PaymentId,
-    pub order: OrderId,
-    pub account: AccountId,
-    pub provider: String,
-    /// 128 random bits in the return URLs: nobody else can report a return.
-    pub return_secret: String,
-    pub trace_id: String,
-}
-
-/// Why no payment can start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartRefusal {
-    /// No such order of this account.
-    NotFound,
-    /// The order is not held, or its hold is over.
-    WrongState(OrderState),
 }
 
 /// What the shopper's browser brought back from the provider. A hint: the provider is asked.
@@ -270,54 +245,6 @@ impl PaymentWork {
 }
 
 impl Ledger {
-    /// Begins a payment: the order goes from held to paying in the same transaction, so its hold
-    /// cannot run out any more. A second call while a payment is live answers with the same order.
-    ///
-    /// # Errors
-    /// See [`LedgerError`].
-    pub async fn start_payment(
-        &self,
-        start: &StartPayment,
-        now_ms: i64,
-        idem: &Idem,
-        render: impl FnOnce(&Order) -> Saved,
-    ) -> Result<Replay<StartRefusal>, LedgerError> {
-        let mut client = self.client().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = idempotency::find(&tx, idem, now_ms).await? {
-            return Ok(answer);
-        }
-        let Some(locked) = purchase_store::lock(&tx, start.order).await?.filter(|l| l.account == start.account) else {
-            return Ok(Replay::Refused(StartRefusal::NotFound));
-        };
-        match purchase::step(&locked.now, &Event::PaymentRequested, now_ms) {
-            Ok(step) => {
-                tx.query_one(quiet::KEEP_QUIET, &[]).await?;
-                tx.execute(
-                    "INSERT INTO payment (id, order_id, provider, merchant_id, state, amount_minor, currency, item_name, quantity, account_id,
-                        return_secret, next_at_ms, created_at_ms, updated_at_ms, trace_id)
-                     SELECT $2, o.id, $3, d.merchant_id, 'requested', o.amount_minor, o.currency, d.title, o.quantity, o.account_id, $4, $5, $5, $5, $6
-                     FROM orders o JOIN deal d ON d.id = o.deal_id WHERE o.id = $1",
-                    &[&start.order.0, &start.payment.0, &start.provider, &start.return_secret, &now_ms, &start.trace_id],
-                )
-                .await?;
-                let detail = serde_json::json!({ "payment": start.payment, "provider": start.provider });
-                purchase_store::write(&tx, &locked, &step, Actor::Shopper, Some(detail), now_ms).await?;
-            }
-            // Another key, the same wish: the payment that runs is the answer.
-            Err(Refusal::Already) => {}
-            Err(_) => return Ok(Replay::Refused(StartRefusal::WrongState(locked.now.state))),
-        }
-        let Some(after) = order::read(&tx, start.order).await? else {
-            return Ok(Replay::Refused(StartRefusal::NotFound));
-        };
-        let saved = render(&after);
-        idempotency::save(&tx, idem, &saved).await?;
-        tx.commit().await?;
-        quiet::tell(&client, &[start.order], Wake::Worker).await;
-        Ok(Replay::Fresh(saved))
-    }
-
     /// Leases up to `limit` payments of a provider that are due to a worker. A payment comes up when it is new, when
     /// the shopper came back, when its time is over, when an earlier worker's lease ran out, or, after its end, when
     /// it is to be compared with the provider again. What is parked waits for an operator.
@@ -412,30 +339,22 @@ impl Ledger {
         what: &Return,
         now_ms: i64,
     ) -> Result<Option<OrderId>, LedgerError> {
-        let client = self.client().await?;
-        let moved = match what {
+        let word = match what {
             Return::Approved { code } => {
-                let from =
-                    if service_kit::planted!("dead-payment-revived") { ["ready", "cancelled"] } else { ["ready"; 2] };
-                client
-                    .query_opt(
-                        "UPDATE payment SET state = 'authorized', approval_code = $2, returned = 'approved', next_at_ms = $3, lease_until_ms = 0,
-                            tries = 0, updated_at_ms = $3 WHERE id = $1 AND return_secret = $4 AND state = ANY($5) RETURNING order_id",
-                        &[&payment.0, code, &now_ms, &secret, &from.as_slice()],
-                    )
-                    .await?
+                let approval = Approval { payment, secret: secret.to_owned(), code: code.clone() };
+                return Ok(self.record_approvals(&[approval], now_ms).await?.pop().flatten());
             }
-            Return::Cancelled | Return::Failed => {
-                let word = if *what == Return::Cancelled { "cancelled" } else { "failed" };
-                client
-                    .query_opt(
-                        "UPDATE payment SET returned = $2, next_at_ms = $3, lease_until_ms = 0, updated_at_ms = $3
-                         WHERE id = $1 AND return_secret = $4 AND state = 'ready' AND returned IS NULL RETURNING order_id",
-                        &[&payment.0, &word, &now_ms, &secret],
-                    )
-                    .await?
-            }
+            Return::Cancelled => "cancelled",
+            Return::Failed => "failed",
         };
+        let client = self.client().await?;
+        let moved = client
+            .query_opt(
+                "UPDATE payment SET returned = $2, next_at_ms = due_now($3), lease_until_ms = 0, updated_at_ms = $3
+                 WHERE id = $1 AND return_secret = $4 AND state = 'ready' AND returned IS NULL RETURNING order_id",
+                &[&payment.0, &word, &now_ms, &secret],
+            )
+            .await?;
         let row = match moved {
             Some(row) => Some(row),
             // It had moved on, or the secret is wrong.

@@ -11,6 +11,7 @@ use crate::{Ledger, LedgerError, OrderState, PaymentState};
 use serde_json::Value;
 use service_kit::ids::{AccountId, DealId, OrderId, PaymentId, RefundId};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// An order under its lock.
 pub(crate) struct Locked {
@@ -28,32 +29,31 @@ pub(crate) struct Locked {
 
 /// Locks an order and reads it with its payment and its running refund.
 pub(crate) async fn lock(tx: &Transaction<'_>, order: OrderId) -> Result<Option<Locked>, LedgerError> {
-    // First the lock, then the reading: a statement that has waited still sees other tables as they were before.
-    if tx.query_opt("SELECT 1 FROM orders WHERE id = $1 FOR UPDATE", &[&order.0]).await?.is_none() {
-        return Ok(None);
-    }
-    Ok(read(tx, &[order.0]).await?.pop())
+    let ids = [order.0];
+    let rows = tx.at_once(&[(LOCK, &[&order.0]), (READ, &[&&ids[..]])]).await?;
+    rows.last().and_then(|rows| rows.first()).map(locked).transpose()
 }
+
+/// Locks an order. First the lock, then [`READ`]: a statement that has waited still sees other tables as they were before.
+pub(crate) const LOCK: &str = "SELECT 1 FROM orders WHERE id = $1 FOR UPDATE";
 
 /// Reads orders that are locked, each with its payment and its running refund.
+pub(crate) const READ: &str = "SELECT o.*, d.shopper_refund_ms, p.id AS payment_id, p.state AS payment_state,
+        coalesce(p.captured_minor, 0) AS captured_minor, coalesce(p.refunded_minor, 0) AS refunded_minor,
+        r.id AS refund_id, r.amount_minor AS refund_minor, r.units AS refund_units
+     FROM orders o JOIN deal d ON d.id = o.deal_id
+     LEFT JOIN LATERAL (SELECT * FROM payment WHERE payment.order_id = o.id
+        ORDER BY payment.created_at_ms DESC, payment.id DESC LIMIT 1) p ON true
+     LEFT JOIN refund r ON r.order_id = o.id AND r.state IN ('requested', 'sending', 'unknown')
+     WHERE o.id = ANY($1)";
+
+/// As [`READ`].
 pub(crate) async fn read(tx: &Transaction<'_>, orders: &[uuid::Uuid]) -> Result<Vec<Locked>, LedgerError> {
-    let rows = tx
-        .query(
-            "SELECT o.*, d.shopper_refund_ms, p.id AS payment_id, p.state AS payment_state,
-                coalesce(p.captured_minor, 0) AS captured_minor, coalesce(p.refunded_minor, 0) AS refunded_minor,
-                r.id AS refund_id, r.amount_minor AS refund_minor, r.units AS refund_units
-             FROM orders o JOIN deal d ON d.id = o.deal_id
-             LEFT JOIN LATERAL (SELECT * FROM payment WHERE payment.order_id = o.id
-                ORDER BY payment.created_at_ms DESC, payment.id DESC LIMIT 1) p ON true
-             LEFT JOIN refund r ON r.order_id = o.id AND r.state IN ('requested', 'sending', 'unknown')
-             WHERE o.id = ANY($1)",
-            &[&orders],
-        )
-        .await?;
-    rows.iter().map(locked).collect()
+    tx.query(READ, &[&orders]).await?.iter().map(locked).collect()
 }
 
-fn locked(row: &Row) -> Result<Locked, LedgerError> {
+/// A row of [`READ`].
+pub(crate) fn locked(row: &Row) -> Result<Locked, LedgerError> {
     let payment: Option<uuid::Uuid> = row.get("payment_id");
     let refund: Option<uuid::Uuid> = row.get("refund_id");
     let payment_state = opt_text(row, "payment_state")?.map(|word| word.parse::<PaymentState>()).transpose()?;
@@ -142,36 +142,59 @@ pub(crate) async fn write(
             .await?;
         } else if locked.now.state == OrderState::Quarantined {
             tx.execute(
-                "UPDATE payment SET parked_reason = NULL, parked_at_ms = NULL, next_at_ms = $2, lease_until_ms = 0, tries = 0 WHERE id = $1",
+                "UPDATE payment SET parked_reason = NULL, parked_at_ms = NULL, next_at_ms = due_now($2), lease_until_ms = 0, tries = 0 WHERE id = $1",
                 &[&payment.0, &now_ms],
             )
             .await?;
         }
     }
-    let (kind, units) = match step.outbox {
-        Some((kind, units)) => (Some(kind.as_str()), Some(units)),
-        None => (None, None),
-    };
-    let done: bool = tx
-        .query_one(
-            "SELECT purchase_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            &[
-                &locked.order.0,
-                &locked.now.state.as_str(),
-                &step.order.as_str(),
-                &step.held_units,
-                &step.sold_units,
-                &step.reason,
-                &actor.as_str(),
-                &detail,
-                &kind,
-                &units,
-                &now_ms,
-            ],
-        )
-        .await?
-        .get(0);
-    if done { Ok(()) } else { Err(moved_on()) }
+    let rows = tx.query(STEP, &StepRow::of(locked, step, actor, detail, now_ms).params()).await?;
+    if is_done(&rows) { Ok(()) } else { Err(moved_on()) }
+}
+
+/// One step of an order; the parameters are those of a [`StepRow`].
+pub(crate) const STEP: &str = "SELECT purchase_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+/// Whether [`STEP`] found the order where it was expected.
+pub(crate) fn is_done(rows: &[Row]) -> bool {
+    rows.first().is_some_and(|row| row.get(0))
+}
+
+/// What [`STEP`] writes.
+pub(crate) struct StepRow {
+    order: uuid::Uuid,
+    from: &'static str,
+    to: &'static str,
+    units: (i64, i64),
+    reason: Option<&'static str>,
+    actor: &'static str,
+    detail: Option<Value>,
+    kind: Option<&'static str>,
+    outbox_units: Option<i64>,
+    now_ms: i64,
+}
+
+impl StepRow {
+    pub(crate) fn of(locked: &Locked, step: &Step, actor: Actor, detail: Option<Value>, now_ms: i64) -> Self {
+        Self {
+            order: locked.order.0,
+            from: locked.now.state.as_str(),
+            to: step.order.as_str(),
+            units: (step.held_units, step.sold_units),
+            reason: step.reason,
+            actor: actor.as_str(),
+            detail,
+            kind: step.outbox.map(|(kind, _)| kind.as_str()),
+            outbox_units: step.outbox.map(|(_, units)| units),
+            now_ms,
+        }
+    }
+
+    pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 11] {
+        let (held, sold) = &self.units;
+        let Self { order, from, to, reason, actor, detail, kind, outbox_units, now_ms, .. } = self;
+        [order, from, to, held, sold, reason, actor, detail, kind, outbox_units, now_ms]
+    }
 }
 
 /// Opens the refund that a step asks for.
@@ -193,7 +216,7 @@ pub(crate) async fn open_refund(
     tx.execute(
         "INSERT INTO refund (id, order_id, payment_id, amount_minor, currency, units, reason, requested_by, state, next_at_ms,
             created_at_ms, updated_at_ms, trace_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'requested', $9, $9, $9, $10)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'requested', due_now($9), $9, $9, $10)",
         &[
             &refund.0,
             &locked.order.0,

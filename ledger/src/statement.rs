@@ -11,6 +11,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
+/// A text and its parameters.
+pub(crate) type Statement<'s> = (&'s str, &'s [&'s (dyn ToSql + Sync)]);
+
 /// A connection of the pool.
 pub(crate) struct Client(Object);
 
@@ -91,6 +94,21 @@ impl DerefMut for Client {
 
 impl Transaction<'_> {
     prepared!(execute -> u64, query -> Vec<Row>, query_opt -> Option<Row>, query_one -> Row);
+
+    /// Sends statements without waiting for one another's answers: one round trip for all of them. They run in this order;
+    /// after one that fails, the others fail too. The rows of each. For a handful: beyond 30 the order would be lost.
+    pub(crate) async fn at_once(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+        let mut prepared = Vec::with_capacity(statements.len());
+        // Before the first is sent: one that has to be prepared must not be overtaken.
+        for (sql, _) in statements {
+            prepared.push(self.0.prepare_cached(sql).await?);
+        }
+        // Each is sent when it is asked for the first time, and they are asked in order.
+        let sent = prepared.iter().zip(statements).map(|(statement, (_, params))| self.0.query(statement, params));
+        let result = futures::future::try_join_all(sent).await;
+        forget_outdated(&self.0.statement_cache, &result);
+        result
+    }
 
     pub(crate) async fn commit(self) -> Result<(), Error> {
         self.0.commit().await

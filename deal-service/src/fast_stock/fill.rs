@@ -40,12 +40,14 @@ pub const TAKE_OVER_MS: u32 = 10_000;
 const ROWS_MAX: usize = 500;
 
 /// What came of a filling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filled {
     /// The stock is open under this epoch.
     Loaded {
         /// The new epoch.
         epoch: i64,
+        /// The server that has it, as in [`Audit::Loaded`](super::Audit::Loaded).
+        server: String,
     },
     /// Somebody else fills it, or has.
     Elsewhere,
@@ -97,7 +99,10 @@ impl FastStock {
         let args = [d.epoch, available, held, d.sold, d.stock, d.starts_at_ms, d.ends_at_ms, d.per_user_limit];
         let args: Vec<String> = std::iter::once(token.to_owned()).chain(args.iter().map(i64::to_string)).collect();
         let finished = self.redis.run(&FINISH, &keys, &args).await?;
-        Ok(if finished.text()? == "loaded" { Filled::Loaded { epoch: d.epoch } } else { Filled::Elsewhere })
+        Ok(match finished.at(0)?.text()?.as_str() {
+            "loaded" => Filled::Loaded { epoch: d.epoch, server: finished.at(1)?.text()? },
+            _ => Filled::Elsewhere,
+        })
     }
 
     /// Whether all rows were taken; `false` when this filling was overtaken.

@@ -2,7 +2,8 @@
 //!
 //! While holds and payments are under way the two differ for moments, so only a disagreement that stands still
 //! for [`STABLE_MS`] with nothing unconfirmed is believed; or one that the ledger itself has proved by refusing a
-//! hold (a *suspect*), at most once per [`SUSPECT_PAUSE_MS`]. A filling raises the deal's epoch, so holds that were
+//! hold (a *suspect*), at most once per [`SUSPECT_PAUSE_MS`]. A stock on another server than before (Redis was started
+//! again, or a replica took over) may be any old copy, whose sums can even agree for a while: it is filled anew at once. A filling raises the deal's epoch, so holds that were
 //! taken from the old stock are refused by the ledger. With `rebuild = "operator"` a stock that was filled before is
 //! closed instead and waits for `floodgate rebuild`; a filling that somebody began is finished all the same. See [`crate::fast_stock::fill`] for steps and races.
 
@@ -36,6 +37,8 @@ type Sums = (i64, i64, i64);
 struct Memory {
     /// Since when Redis and the ledger disagree in exactly this way.
     differs: Option<(i64, Sums, Sums)>,
+    /// The server that had the stock when it was last believed, and its epoch.
+    believed: Option<(String, i64)>,
     filled_at_ms: i64,
     looked_at_ms: i64,
     /// It was said that this deal waits for an operator.
@@ -106,7 +109,7 @@ impl Loader {
         let room = RoomId::of_deal(deal.id);
         self.memory.entry(deal.id).or_default().looked_at_ms = now_ms();
         let audit = self.app.parts.fast.audit(&room).await?;
-        let is_loaded = matches!(audit, Audit::Loaded(_));
+        let is_loaded = matches!(audit, Audit::Loaded { .. });
         metric::deal_gauge(metric::PREWARM, deal.id, None, i64::from(is_loaded));
         let is_over = now_ms() >= deal.ends_at_ms;
         match audit {
@@ -116,7 +119,7 @@ impl Loader {
                 Ok(())
             }
             Audit::Absent | Audit::Loading => self.fill(deal, None, "missing").await,
-            Audit::Loaded(totals) => match self.judge(deal, totals, is_suspect) {
+            Audit::Loaded { totals, server } => match self.judge(deal, totals, &server, is_suspect) {
                 Some(reason) if !is_over && self.waits_for_operator(deal) => {
                     self.app.parts.fast.forget(&room).await?;
                     self.await_operator(deal, reason);
@@ -133,11 +136,18 @@ impl Loader {
     }
 
     /// Why the stock must be filled anew, if it must.
-    fn judge(&mut self, deal: &Deal, totals: Totals, is_suspect: bool) -> Option<&'static str> {
+    fn judge(&mut self, deal: &Deal, totals: Totals, server: &str, is_suspect: bool) -> Option<&'static str> {
         let redis: Sums = (totals.available, totals.held, totals.sold);
         let truth: Sums = (deal.available(), deal.held, deal.sold);
         metric::deal_gauge(metric::DIVERGENCE, deal.id, None, redis.0 - truth.0);
+        let by_itself = self.app.parts.config.rebuild == Rebuild::Automatic;
         let memory = self.memory.entry(deal.id).or_default();
+        let is_other = |(before, epoch): &(String, i64)| before != server && totals.epoch <= *epoch;
+        // Where an operator decides, a restart alone does not close the sale.
+        if by_itself && memory.believed.as_ref().is_some_and(is_other) {
+            return Some("restarted");
+        }
+        memory.believed = Some((server.to_owned(), totals.epoch));
         if redis == truth && totals.epoch == deal.epoch {
             memory.differs = None;
             return None;
@@ -179,8 +189,9 @@ impl Loader {
             self.app.parts.fast.fill(&self.app.parts.ledger, deal.id, seen.map(|t| t.epoch), &self.token).await?;
         let memory = self.memory.entry(deal.id).or_default();
         memory.differs = None;
-        if let Filled::Loaded { epoch } = filled {
+        if let Filled::Loaded { epoch, server } = filled {
             memory.filled_at_ms = now_ms();
+            memory.believed = Some((server, epoch));
             metrics::counter!(metric::FILLS, "reason" => reason).increment(1);
             metric::deal_gauge(metric::PREWARM, deal.id, None, 1);
             tracing::info!(deal = %deal.id, epoch, reason, redis = ?seen, available = deal.available(), held = deal.held, sold = deal.sold, "filled the fast stock from the ledger");

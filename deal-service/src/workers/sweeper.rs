@@ -4,8 +4,8 @@
 //! Steps: 1. which holds are overdue? 2. what does the ledger say? 3. release, settle or a new deadline.
 //! The ledger refuses to commit a hold after its own deadline, which is earlier than ours by [`GRACE_MS`]:
 //! an order that is absent then stays absent. Runs twice without harm; a crash leaves the rest for the next round.
-//! Against a commit that slips in between 2 and 3: only unconfirmed units are released as absent, and what would
-//! be given away twice is refused by the ledger.
+//! Against an offer or a commit that slips in between 2 and 3: only units that are still unconfirmed and overdue are
+//! released as absent, and what would be given away twice is refused by the ledger.
 
 use super::deals_in_play;
 use crate::app::App;
@@ -71,7 +71,7 @@ async fn resolve(
         }
         None => {
             tracing::info!(%order, %room, "a hold was never committed; giving its units back");
-            fast.release_unconfirmed(room, order).await?;
+            fast.release_overdue(room, order).await?;
         }
         Some(OrderState::Released) => {
             fast.release(room, order).await?;

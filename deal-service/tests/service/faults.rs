@@ -4,10 +4,11 @@ use crate::world::{Run, World, config};
 use deal_service::Config;
 use deal_service::config::Rebuild;
 use deal_service::fast_stock::fill::Filled;
-use deal_service::fast_stock::{FastReply, HoldAsk};
+use deal_service::fast_stock::{Applied, FastReply, HoldAsk};
 use serde_json::json;
 use service_kit::ids::{AccountId, DealId, OrderId, RoomId, VisitorId};
 use service_kit::money::Quantity;
+use service_kit::private_store::PrivateRedis;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -169,6 +170,88 @@ async fn sums_that_disagree_are_filled_anew_under_a_new_epoch() {
     w.redis.command("HSET", &[&stock, "available", "8"]).await.unwrap();
     w.settled_at(deal, 7, 2, 0).await;
     assert!(w.totals(deal).await.unwrap().epoch > epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_stock_is_filled_anew_although_its_epoch_is_right() {
+    let mut w = World::start(Run::All).await;
+    let deal = w.deal(9, 5).await;
+    let shopper = w.person().await;
+    let first = w.hold(deal, shopper, "k", 2).await.order();
+    w.settled_at(deal, 7, 2, 0).await;
+    let epoch = w.totals(deal).await.unwrap().epoch;
+    let (files, old) = (w.dir.path().join("redis/appendonlydir"), w.dir.path().join("old"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let _ = std::fs::remove_dir_all(to);
+        let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(copied.success());
+    };
+    copy(&files, &old);
+    // Units moved since: what was held is sold, and others are held. The old copy offers them again.
+    let pay = w
+        .post(
+            &format!("/api/v1/orders/{first}/payments"),
+            Some(shopper),
+            Some("p"),
+            json!({"provider": "kakaopay"}),
+            None,
+        )
+        .await;
+    assert_eq!(pay.status, 202, "{}", pay.json());
+    w.capture(first).await;
+    w.hold(deal, w.person().await, "k", 5).await.order();
+    w.settled_at(deal, 2, 5, 2).await;
+    w.server.kill().await;
+    copy(&old, &files);
+    w.server = PrivateRedis::start(&w.dir.path().join("redis")).await.unwrap();
+    w.settled_at(deal, 2, 5, 2).await;
+    let after = w.totals(deal).await.unwrap().epoch;
+    assert!(after > epoch);
+    // Also a restart that lost nothing is not believed.
+    w.server.kill().await;
+    w.server = PrivateRedis::start(&w.dir.path().join("redis")).await.unwrap();
+    let filled = async {
+        while w.totals(deal).await.is_none_or(|totals| totals.epoch == after) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), filled).await.expect("filled anew");
+    w.settled_at(deal, 2, 5, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_offers_of_one_hold_the_refused_one_gives_nothing_back() {
+    let w = World::start_with(Run::All, quick()).await;
+    let deal = w.deal(5, 5).await;
+    let (account, order, room) = (AccountId::new(), OrderId::new(), RoomId::of_deal(deal));
+    // A double click: the first offer fails, the second may be just about to be committed.
+    for _ in 0..2 {
+        let offered = fast_hold(&w, deal, account, order, "k", 500).await;
+        assert!(matches!(offered, FastReply::Taken { order: taken, .. } if taken == order), "{offered:?}");
+    }
+    let fast = w.app.fast_stock();
+    assert_eq!(fast.release_refused(&room, order).await.unwrap(), Applied::Before);
+    assert_eq!(fast.release_overdue(&room, order).await.unwrap(), Applied::Before, "its time is not over");
+    assert_eq!(w.totals(deal).await.unwrap().held, 2);
+    // Neither was committed after all: the sweeper asks the ledger.
+    w.settled_at(deal, 5, 0, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stock_that_has_not_sold_what_comes_back_waits_for_a_filling() {
+    let w = World::start(Run::Committer).await;
+    let deal = w.deal(5, 5).await;
+    let epoch = w.totals(deal).await.unwrap().epoch;
+    let (order, account) = (OrderId::new().to_string(), AccountId::new().to_string());
+    let keys =
+        ["stock", "holds", "units", "bought", "ops", "inside", "buying"].map(|k| format!("fg:{{deal-{deal}}}:{k}"));
+    let args = ["7", &epoch.to_string(), &order, &account, "2", "returned"].map(str::to_owned);
+    for _ in 0..2 {
+        let reply = w.redis.run(&deal_service::fast_stock::MOVE_UNITS, &keys, &args).await.unwrap();
+        assert_eq!(reply.text().unwrap(), "loading");
+    }
+    let totals = w.totals(deal).await.unwrap();
+    assert_eq!((totals.available, totals.sold), (5, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

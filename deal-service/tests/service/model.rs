@@ -19,6 +19,8 @@ pub struct Unit {
     pub lease: u64,
     pub pass: String,
     pub state: State,
+    /// Of two offers to the ledger the other may succeed.
+    pub is_offered_again: bool,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,9 @@ impl Model {
     ) -> FastReply {
         let op = (account, key.to_owned());
         if let Some(prior) = self.ops.get(&op) {
-            return if self.units[prior].quantity == quantity {
+            let unit = self.units.get_mut(prior).unwrap();
+            return if unit.quantity == quantity {
+                unit.is_offered_again |= unit.state == State::Unconfirmed;
                 FastReply::Taken { order: *prior, epoch }
             } else {
                 FastReply::KeyReused
@@ -72,8 +76,18 @@ impl Model {
         self.bought.insert(account, has + quantity);
         self.ops.insert(op, order);
         self.holders.entry(pass.clone()).or_insert(account);
-        self.units
-            .insert(order, Unit { account, key: key.to_owned(), quantity, lease, pass, state: State::Unconfirmed });
+        self.units.insert(
+            order,
+            Unit {
+                account,
+                key: key.to_owned(),
+                quantity,
+                lease,
+                pass,
+                state: State::Unconfirmed,
+                is_offered_again: false,
+            },
+        );
         if self.inside.remove(&lease) {
             self.buying.insert(lease);
         }
@@ -104,9 +118,10 @@ impl Model {
         Applied::Done
     }
 
-    pub fn release(&mut self, order: OrderId, only_unconfirmed: bool) -> Applied {
+    /// `is_refused`: only what was offered once; what is overdue the script alone can tell.
+    pub fn release(&mut self, order: OrderId, is_refused: bool) -> Applied {
         let Some(unit) = self.units.get(&order).cloned() else { return Applied::Unknown };
-        if only_unconfirmed && unit.state != State::Unconfirmed {
+        if is_refused && (unit.state != State::Unconfirmed || unit.is_offered_again) {
             return Applied::Before;
         }
         self.units.remove(&order);

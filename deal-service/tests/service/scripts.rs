@@ -114,9 +114,9 @@ async fn step(
             let order = some_order(rng);
             for _ in 0..times {
                 assert_eq!(
-                    fast.release_unconfirmed(&room, order).await.unwrap(),
+                    fast.release_refused(&room, order).await.unwrap(),
                     model.release(order, true),
-                    "{at}: release unconfirmed"
+                    "{at}: release refused"
                 );
             }
         }

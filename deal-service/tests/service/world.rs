@@ -55,7 +55,7 @@ pub struct World {
     pub merchant: MerchantId,
     pub stop: Trigger,
     pub running: JoinSet<()>,
-    _dir: ScratchDir,
+    pub dir: ScratchDir,
 }
 
 pub fn config() -> Config {
@@ -125,7 +125,7 @@ impl World {
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let merchant = MerchantId::new();
         ledger.create_merchant(merchant, "Sample store", now_ms()).await.unwrap();
-        Self { app, ledger, redis, server, url, pg_url, http, merchant, stop, running, _dir: dir }
+        Self { app, ledger, redis, server, url, pg_url, http, merchant, stop, running, dir }
     }
 
     /// An API key of the merchant.
@@ -249,7 +249,7 @@ impl World {
 
     pub async fn totals(&self, deal: DealId) -> Option<Totals> {
         match self.app.fast_stock().audit(&RoomId::of_deal(deal)).await.unwrap() {
-            Audit::Loaded(totals) => Some(totals),
+            Audit::Loaded { totals, .. } => Some(totals),
             _ => None,
         }
     }
@@ -294,7 +294,7 @@ impl World {
         let of = |state: &[&str]| {
             rows.iter().filter(|r| state.contains(&r[3])).map(|r| r[1].parse::<i64>().unwrap()).sum::<i64>()
         };
-        assert_eq!(of(&["u", "h"]), t.held, "units that are held");
+        assert_eq!(of(&["u", "a", "h"]), t.held, "units that are held");
         assert!(of(&["s"]) <= t.sold, "units sold in this filling");
         let holds = self.redis.command("ZCARD", &[&format!("{room}holds")]).await.unwrap().int().unwrap();
         assert_eq!(

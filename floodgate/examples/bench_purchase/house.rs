@@ -216,7 +216,7 @@ impl House {
         let deadline = monotonic() + READY_TIMEOUT;
         for deal in deals {
             let room = RoomId::of_deal(*deal);
-            while !matches!(fast.audit(&room).await?, deal_service::fast_stock::Audit::Loaded(_)) {
+            while !matches!(fast.audit(&room).await?, deal_service::fast_stock::Audit::Loaded { .. }) {
                 anyhow::ensure!(monotonic() < deadline, "the stock of {deal} is not filled");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -94,12 +94,12 @@ pub async fn run(args: RebuildArgs) -> anyhow::Result<ExitCode> {
 async fn rebuild(ledger: &Ledger, redis: &Redis, fast: &FastStock, deal: &Deal) -> anyhow::Result<Rebuilt> {
     let room = RoomId::of_deal(deal.id);
     let seen = match fast.audit(&room).await? {
-        Audit::Loaded(totals) => Some(totals.epoch),
+        Audit::Loaded { totals, .. } => Some(totals.epoch),
         Audit::Absent | Audit::Loading => None,
     };
     let filled = fast.fill(ledger, deal.id, seen, VisitorId::new().as_str()).await?;
     let epoch = match filled {
-        Filled::Loaded { epoch } => Some(epoch),
+        Filled::Loaded { epoch, .. } => Some(epoch),
         Filled::Elsewhere | Filled::NoDeal => None,
     };
     let finding = verify::compare(ledger, redis, deal).await?;

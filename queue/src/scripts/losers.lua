@@ -5,8 +5,10 @@
 -- Reply one character per person: 1 = sold out; 0 = anything else, `hold` has to be asked
 -- Only the plain case: inside the window, nobody who ever held here (`bought`), no operation and no pass that `ops`
 -- knows, a quantity within the limit but not in stock. `hold` checks the same in the same order.
--- Reads only: it may run twice, beside anything, and a crash leaves nothing. While the stock is being filled `available`
--- is missing, and nobody loses against a half-filled room.
+-- Operation id: none needed, it reads only.
+-- Races: whatever changes afterwards is for whoever asks next. While the stock is being filled `available` is missing, and
+--   nobody loses against a half-filled room.
+-- Crash: nothing was written.
 
 if #ARGV < 4 or #ARGV > 256 or #ARGV % 4 ~= 0 then return redis.error_reply('BADARG count') end
 local s = redis.call('HMGET', KEYS[1], 'available', 'epoch', 'starts_at_ms', 'ends_at_ms', 'per_user_limit')

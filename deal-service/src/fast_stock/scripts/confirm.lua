@@ -17,11 +17,12 @@ for i = 1, #ARGV, 2 do
   local order, deadline = ARGV[i], ARGV[i + 1]
   local unit = redis.call('HGET', KEYS[3], order)
   local head, state, tail = string.match(unit or '', '^([^|]*|%d+|%d+|)(%a)(|.*)$')
-  if state == 'u' then
+  local is_unconfirmed = state == 'u' or state == 'a'
+  if is_unconfirmed then
     redis.call('HSET', KEYS[3], order, head .. 'h' .. tail)
     redis.call('HINCRBY', KEYS[1], 'unconfirmed', '-1')
   end
-  if state == 'u' or state == 'h' then
+  if is_unconfirmed or state == 'h' then
     redis.call('ZADD', KEYS[2], deadline, order)
     known = known + 1
   end

@@ -14,7 +14,7 @@
 -- A pass serves one person: `ops` keeps the first account of a pass (p:number:visitor). After a filling the field is not
 -- there; then the ledger, which never forgets it, refuses the stranger.
 -- Races: a script is atomic. The same operation twice gives one hold. A crash after the reply leaves an
--- unconfirmed hold, which the sweeper returns after its deadline. While the stock is being filled
+-- unconfirmed hold, which the sweeper returns after its deadline (u: offered to the ledger once, a: again). While the stock is being filled
 -- `available` is missing, so nothing is taken from a half-filled room.
 
 local order, account, key, quantity, number, confirm_ms, visitor = unpack(ARGV)
@@ -44,8 +44,12 @@ if prior then
   local had, state = string.match(unit or '', '^[^|]*|(%d+)|%d+|(%a)|')
   if had then
     if had ~= quantity then return {'reused'} end
-    -- Offered again: give the commit its full time again.
-    if state == 'u' then redis.call('ZADD', KEYS[2], 'XX', deadline, prior) end
+    -- Offered again: give the commit its full time again, and say so (a): who fails with the first offer must not give
+    -- units back that the second may just be buying.
+    if state == 'u' or state == 'a' then
+      redis.call('ZADD', KEYS[2], 'XX', deadline, prior)
+      redis.call('HSET', KEYS[3], prior, (string.gsub(unit, '^([^|]*|%d+|%d+|)%a', '%1a')))
+    end
     return {'again', prior, s[2], now_text}
   end
 end

@@ -5,7 +5,8 @@
 -- Args  1 event id  2 epoch of the deal when the ledger decided  3 order id  4 account id  5 units
 --       6 'paid_late' | 'returned'
 -- Reply 'done' | 'already' (this event, or a filling that was read after it) | 'absent' (no stock here)
---       | 'loading' (come again: being filled, or this stock is older than the event)
+--       | 'loading' (come again: being filled, or this stock is older than the event: its epoch says so, or it has not sold
+--         what comes back)
 -- Operation id: the event id, kept in `ops` as long as the stock lives.
 -- Races: a filling raises the epoch under the deal's lock in the ledger, so an event of an older epoch is part of it.
 -- `available` may fall below 0 for a moment when units that the ledger has sold late are held here and not yet
@@ -24,6 +25,9 @@ if not s[1] then return 'absent' end
 local here, there = tonumber(s[3] or '0') or 0, tonumber(epoch)
 if here > there then return 'already' end
 if here < there then return 'loading' end
+if what == 'returned' and (tonumber(s[2] or '0') or 0) < tonumber(units) and redis.call('HEXISTS', KEYS[5], 'e:' .. event) == 0 then
+  return 'loading'
+end
 if redis.call('HSETNX', KEYS[5], 'e:' .. event, '1') == 0 then return 'already' end
 local has = tonumber(redis.call('HGET', KEYS[4], account) or '0') or 0
 

@@ -4,7 +4,7 @@
 -- Args  1 order id  2 the visitor's pass ends with this purchase, and none lasts longer than so many ms from now;
 --       0 = it lasts until its own end
 -- Reply 'done' | 'already' | 'unknown' (not in this filling) | 'absent' (no stock here) | 'loading' (come again)
--- Operation id: the order id, by the state of its unit (u unconfirmed, h held, s sold).
+-- Operation id: the order id, by the state of its unit (u, a unconfirmed, h held, s sold).
 -- A pass that ends: its number stands in `ended`, by the room's clock, until the pass would be over anyway, whether or not
 -- there still is a lease; every gate reads that with its next board. The lease is gone, so nobody can renew it.
 -- Races: after a second run the unit is sold already. While the stock is being filled the caller must come
@@ -25,7 +25,7 @@ if (tonumber(s[2] or '0') or 0) < tonumber(quantity) then return redis.error_rep
 
 redis.call('HINCRBY', KEYS[1], 'held', '-' .. quantity)
 redis.call('HINCRBY', KEYS[1], 'sold', quantity)
-if state == 'u' then redis.call('HINCRBY', KEYS[1], 'unconfirmed', '-1') end
+if state == 'u' or state == 'a' then redis.call('HINCRBY', KEYS[1], 'unconfirmed', '-1') end
 redis.call('HSET', KEYS[3], order, head .. 's' .. tail)
 redis.call('ZREM', KEYS[2], order)
 if redis.call('HINCRBY', KEYS[5], 'n:' .. number, '-1') <= 0 then redis.call('HDEL', KEYS[5], 'n:' .. number) end

@@ -2,7 +2,7 @@
 --
 -- Keys  1 stock 2 holds 3 units 4 bought 5 ops 6 inside 7 buying
 -- Args  1 grace, ms  2 at most how many (1..1000)
--- Reply {order, state, order, state, …}, the longest overdue first; state u unconfirmed, h held
+-- Reply {order, state, order, state, …}, the longest overdue first; state u, a unconfirmed, h held
 -- Repeats without effect: it only removes deadlines of orders that have no unit.
 -- Races: what it names may change before the caller acts; settle, release and confirm look again.
 
@@ -16,7 +16,7 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', u
 local out = {}
 for _, order in ipairs(due) do
   local state = string.match(redis.call('HGET', KEYS[3], order) or '', '^[^|]*|%d+|%d+|(%a)|')
-  if state == 'u' or state == 'h' then
+  if state == 'u' or state == 'a' or state == 'h' then
     out[#out + 1] = order
     out[#out + 1] = state
   else

@@ -106,11 +106,14 @@ pub const BUGS: &[Bug] = &[
     Bug {
         in_code: false,
         lua: &[Lua { script: HOLD, from: "local op = account .. ':' .. key", to: "local op = key" }],
-        sql: &[Sql::Function {
-            name: "place_holds",
-            from: "WHERE o.account_id = e.account AND o.idempotency_key = e.key;",
-            to: "WHERE o.idempotency_key = e.key LIMIT 1;",
-        }],
+        sql: &[
+            Sql::Function { name: "place_holds", from: "IF place_plain_holds(batch, d, now_ms) THEN", to: "IF false THEN" },
+            Sql::Function {
+                name: "place_holds",
+                from: "WHERE o.account_id = e.account AND o.idempotency_key = e.key;",
+                to: "WHERE o.idempotency_key = e.key LIMIT 1;",
+            },
+        ],
         ..code("key-without-its-owner", "two people with the same key share an order", &["I13"])
     },
     Bug {

@@ -113,12 +113,16 @@ async fn watch(
     pages: mpsc::Sender<String>,
     mut end: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
-    let sql = "SELECT p.id, p.redirect_pc FROM payment p JOIN orders o ON o.id = p.order_id
-               WHERE o.deal_id = $1 AND p.state = 'ready'";
-    let mut known = BTreeSet::new();
+    // What is new only: all of them each time would be the most expensive statement of the run.
+    let sql = "SELECT p.id, p.redirect_pc, p.updated_at_ms FROM payment p JOIN orders o ON o.id = p.order_id
+               WHERE o.deal_id = $1 AND p.state = 'ready' AND p.updated_at_ms >= $2";
+    let (mut known, mut last_ms) = (BTreeSet::new(), 0_i64);
     loop {
-        for row in house.sql.query(sql, &[&round.whole.deal.0]).await? {
+        // A commit may be seen after one that began later.
+        let since_ms = last_ms - 2_000;
+        for row in house.sql.query(sql, &[&round.whole.deal.0, &since_ms]).await? {
             let (payment, page): (uuid::Uuid, String) = (row.get(0), row.get(1));
+            last_ms = last_ms.max(row.get(2));
             if known.insert(payment) {
                 pages.send(steps::path(&page)?).await?;
             }
