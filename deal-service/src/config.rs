@@ -61,8 +61,8 @@ pub struct Config {
     pub drain_ms: u64,
 }
 
-/// Who fills the fast stock of a deal anew when it is missing or disagrees with the ledger. The first filling of a
-/// deal is always automatic.
+/// Who fills the fast stock of a deal anew when it is missing or disagrees with the ledger; after a restart of Redis only
+/// the automatic way does. The first filling of a deal is always automatic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rebuild {

@@ -2,9 +2,11 @@
 
 use crate::pool::{id, int, text};
 use crate::purchase::{Actor, Event};
+use crate::statement::Client;
 use crate::{Ledger, LedgerError, Order};
 use service_kit::ids::{AccountId, DealId, OrderId, VisitorId};
 use service_kit::money::Money;
+use tokio_postgres::Row;
 
 /// A winner of the fast gate.
 #[derive(Debug, Clone)]
@@ -62,6 +64,41 @@ pub enum HoldOutcome {
     WrongAmount,
 }
 
+/// What `place_holds` said, in the order of `holds`.
+async fn outcomes(
+    client: &Client,
+    holds: &[NewHold],
+    rows: &[Row],
+    now_ms: i64,
+) -> Result<Vec<HoldOutcome>, LedgerError> {
+    // A deal that does not exist gives no row.
+    let mut outcomes = vec![HoldOutcome::WrongEpoch; holds.len()];
+    for row in rows {
+        let index = usize::try_from(int(row, "n")? - 1).map_err(|e| LedgerError::Shape(e.to_string()))?;
+        let (Some(hold), Some(slot)) = (holds.get(index), outcomes.get_mut(index)) else {
+            return Err(LedgerError::Shape("place_holds answered for an entry that was not asked".into()));
+        };
+        *slot = match text(row, "outcome")?.as_str() {
+            "placed" => HoldOutcome::Placed(Order::placed(hold, now_ms)),
+            "existing" => {
+                let found = OrderId(id(row, "existing")?);
+                let order = crate::order::read(client, found).await?;
+                HoldOutcome::Existing(order.ok_or_else(|| LedgerError::Shape("the existing order is gone".into()))?)
+            }
+            "key_reused" => HoldOutcome::KeyReused,
+            "sold_out" => HoldOutcome::SoldOut,
+            "stranger" => HoldOutcome::Stranger,
+            "per_user_limit" => HoldOutcome::PerUserLimit,
+            "not_open" => HoldOutcome::NotOpen,
+            "wrong_epoch" => HoldOutcome::WrongEpoch,
+            "expired" => HoldOutcome::Expired,
+            "wrong_amount" => HoldOutcome::WrongAmount,
+            other => return Err(LedgerError::Shape(format!("place_holds answered {other}"))),
+        };
+    }
+    Ok(outcomes)
+}
+
 impl Ledger {
     /// Commits `holds` in one statement, which is one transaction and one round trip, and answers in the same order.
     ///
@@ -88,34 +125,8 @@ impl Ledger {
                 &[&serde_json::Value::Array(entries), &now_ms],
             )
             .await?;
-        // A deal that does not exist gives no row.
-        let mut outcomes = vec![HoldOutcome::WrongEpoch; holds.len()];
-        for row in &rows {
-            let index = usize::try_from(int(row, "n")? - 1).map_err(|e| LedgerError::Shape(e.to_string()))?;
-            let (Some(hold), Some(slot)) = (holds.get(index), outcomes.get_mut(index)) else {
-                return Err(LedgerError::Shape("place_holds answered for an entry that was not asked".into()));
-            };
-            *slot = match text(row, "outcome")?.as_str() {
-                "placed" => HoldOutcome::Placed(Order::placed(hold, now_ms)),
-                "existing" => {
-                    let found = OrderId(id(row, "existing")?);
-                    // The others are committed by now: whoever cannot read this one must ask again, not give up.
-                    let order = crate::order::read(&client, found).await;
-                    let order = order.map_err(|e| LedgerError::Unknown(e.to_string()))?;
-                    HoldOutcome::Existing(order.ok_or_else(|| LedgerError::Shape("the existing order is gone".into()))?)
-                }
-                "key_reused" => HoldOutcome::KeyReused,
-                "sold_out" => HoldOutcome::SoldOut,
-                "stranger" => HoldOutcome::Stranger,
-                "per_user_limit" => HoldOutcome::PerUserLimit,
-                "not_open" => HoldOutcome::NotOpen,
-                "wrong_epoch" => HoldOutcome::WrongEpoch,
-                "expired" => HoldOutcome::Expired,
-                "wrong_amount" => HoldOutcome::WrongAmount,
-                other => return Err(LedgerError::Shape(format!("place_holds answered {other}"))),
-            };
-        }
-        Ok(outcomes)
+        // They are committed by now: whoever cannot read the answer must ask again, not give up.
+        outcomes(&client, holds, &rows, now_ms).await.map_err(|e| LedgerError::Unknown(e.to_string()))
     }
 
     /// Releases up to `limit` holds whose time is over and answers their ids. Several processes may do it at once.

@@ -6,6 +6,8 @@ use service_kit::ids::RoomId;
 pub const ENTRY_MAX_AGE_S: u64 = 3_600;
 /// How long a browser keeps a ticket, in seconds: a sale and the night before it.
 pub const TICKET_MAX_AGE_S: u64 = 2 * 86_400;
+/// How the names of the gate's own cookies begin: no upstream sees them.
+pub const OWN_PREFIXES: [&str; 3] = ["fg_t_", "fg_p_", "fg_e_"];
 /// Name of the language cookie; the storefront uses the same.
 pub const LANG: &str = "fg_lang";
 

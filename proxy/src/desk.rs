@@ -22,7 +22,6 @@ use queue::settings::CopiedPass;
 use queue::ticket::Ticket;
 use service_kit::http::cookie;
 use service_kit::problem::{Problem, Slug};
-use service_kit::session::SessionTokens;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,8 +40,6 @@ pub struct Desk {
     pub streams: Arc<Streams>,
     /// Letters, if there is a mail server.
     pub mail: Option<Arc<Mail>>,
-    /// Who is signed in, for holds that the gate answers.
-    pub sessions: SessionTokens,
     /// The pages.
     pub pages: Pages,
     /// The public keys of assertions, as JSON.

@@ -1,6 +1,7 @@
 //! What the upstream learns about a visitor. Everything a client says about identity is removed first:
 //! only the gate speaks in these headers.
 
+use crate::cookie::OWN_PREFIXES;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use service_kit::http::traceparent;
@@ -78,9 +79,9 @@ pub fn take_commands(response: &mut ResponseHeader) -> bool {
     ends
 }
 
-/// All cookies but tickets and passes, as one value; `None` when there are no such cookies.
+/// All cookies but the gate's own, as one value; `None` when there are no such cookies.
 fn cookies_without_own(headers: &HeaderMap) -> Option<HeaderValue> {
-    let own = |pair: &[u8]| pair.starts_with(b"fg_t_") || pair.starts_with(b"fg_p_");
+    let own = |pair: &[u8]| OWN_PREFIXES.iter().any(|prefix| pair.starts_with(prefix.as_bytes()));
     let mut found = false;
     let mut kept: Vec<u8> = Vec::new();
     for value in headers.get_all(header::COOKIE) {
@@ -156,7 +157,7 @@ mod tests {
             ("X-Forwarded-For", "6.6.6.6"),
             ("x-forwarded-for", "7.7.7.7"),
             ("Cookie", "a=1; fg_t_hall=x; b=2"),
-            ("Cookie", "fg_p_hall=y; c=3"),
+            ("Cookie", "fg_p_hall=y; fg_e_hall=z; c=3"),
         ] {
             request.append_header(name, value).unwrap();
         }

@@ -89,7 +89,7 @@ fn wish(desk: &Desk, room: &Room, headers: &HeaderMap, quantity: Quantity) -> Op
     if lease::is_due(&pass, room.now_ms()) {
         return None;
     }
-    let account = desk.sessions.account(headers, now_ms())?.parse().ok()?;
+    let account = desk.door.sessions.account(headers, now_ms())?.parse().ok()?;
     Some(HoldWish { account, key: key.to_owned(), quantity, pass: (pass.number, pass.visitor) })
 }
 

@@ -44,7 +44,8 @@ const CRAWLER_RETRY_S: u64 = 600;
 pub struct Door {
     codes: Codes,
     proofs: Proofs,
-    sessions: SessionTokens,
+    /// Who is signed in.
+    pub sessions: SessionTokens,
     crawlers: Networks,
     asks: AskPages,
     checks: CheckPages,

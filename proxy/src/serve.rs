@@ -38,7 +38,6 @@ use service_kit::ids::VisitorId;
 use service_kit::keys::{KeyRing, KeysConfig};
 use service_kit::operator::Operators;
 use service_kit::redis::{Redis, RedisConfig, StoreError};
-use service_kit::session::SessionTokens;
 use service_kit::shutdown::{Shutdown, Trigger, channel};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -112,7 +111,6 @@ pub fn run_until(
         rooms: Arc::new(Rooms::default()),
         visits: Visits::new(&ring, journal.clone()),
         door: Door::new(&ring, crawlers),
-        sessions: SessionTokens::new(&ring),
         limits: Arc::new(Limits::new(&cfg.limits)),
         streams: Streams::new(&cfg.limits, open_files_max),
         mail,

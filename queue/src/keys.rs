@@ -77,11 +77,11 @@ impl RoomKeys {
         stock;
         /// ZSET order → deadline in ms.
         holds;
-        /// HASH order → `account|quantity|number|state`.
+        /// HASH order → `account|quantity|number|state|key|visitor`.
         units;
         /// HASH account → units.
         bought;
-        /// HASH operation id → reply.
+        /// HASH operation → order; `p:number:visitor` → account of a pass, `n:number` → holds of a lease, `e:event` → done.
         ops;
         /// ZSET number → place: who wants a letter when the turn is near.
         mail;

@@ -3,9 +3,10 @@
 //! While holds and payments are under way the two differ for moments, so only a disagreement that stands still
 //! for [`STABLE_MS`] with nothing unconfirmed is believed; or one that the ledger itself has proved by refusing a
 //! hold (a *suspect*), at most once per [`SUSPECT_PAUSE_MS`]. A stock on another server than before (Redis was started
-//! again, or a replica took over) may be any old copy, whose sums can even agree for a while: it is filled anew at once. A filling raises the deal's epoch, so holds that were
-//! taken from the old stock are refused by the ledger. With `rebuild = "operator"` a stock that was filled before is
-//! closed instead and waits for `floodgate rebuild`; a filling that somebody began is finished all the same. See [`crate::fast_stock::fill`] for steps and races.
+//! again, or a replica took over) may be any old copy, whose sums can even agree for a while: it is filled anew at once.
+//! A filling raises the deal's epoch, so holds that were taken from the old stock are refused by the ledger. With
+//! `rebuild = "operator"` a stock that was filled before is closed instead and waits for `floodgate rebuild` (a restart
+//! alone closes nothing); a filling that somebody began is finished all the same. See [`crate::fast_stock::fill`].
 
 use super::deals_in_play;
 use crate::app::App;

@@ -13,9 +13,9 @@
 -- Order of checks: replay, window (by the server's clock), pass, limit, stock. All of them before the first write.
 -- A pass serves one person: `ops` keeps the first account of a pass (p:number:visitor). After a filling the field is not
 -- there; then the ledger, which never forgets it, refuses the stranger.
--- Races: a script is atomic. The same operation twice gives one hold. A crash after the reply leaves an
--- unconfirmed hold, which the sweeper returns after its deadline (u: offered to the ledger once, a: again). While the stock is being filled
--- `available` is missing, so nothing is taken from a half-filled room.
+-- Races: a script is atomic. The same operation twice gives one hold. A crash after the reply leaves an unconfirmed hold
+-- (u: offered to the ledger once, a: again), which the sweeper returns after its deadline. While the stock is being
+-- filled `available` is missing, so nothing is taken from a half-filled room.
 
 local order, account, key, quantity, number, confirm_ms, visitor = unpack(ARGV)
 local function refuse(what) return redis.error_reply('BADARG ' .. what) end

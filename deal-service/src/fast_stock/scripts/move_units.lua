@@ -25,10 +25,9 @@ if not s[1] then return 'absent' end
 local here, there = tonumber(s[3] or '0') or 0, tonumber(epoch)
 if here > there then return 'already' end
 if here < there then return 'loading' end
-if what == 'returned' and (tonumber(s[2] or '0') or 0) < tonumber(units) and redis.call('HEXISTS', KEYS[5], 'e:' .. event) == 0 then
-  return 'loading'
-end
-if redis.call('HSETNX', KEYS[5], 'e:' .. event, '1') == 0 then return 'already' end
+if redis.call('HEXISTS', KEYS[5], 'e:' .. event) == 1 then return 'already' end
+if what == 'returned' and (tonumber(s[2] or '0') or 0) < tonumber(units) then return 'loading' end
+redis.call('HSET', KEYS[5], 'e:' .. event, '1')
 local has = tonumber(redis.call('HGET', KEYS[4], account) or '0') or 0
 
 local back = what == 'returned'
