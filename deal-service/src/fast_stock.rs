@@ -125,7 +125,7 @@ pub enum Applied {
     Unknown,
     /// There is no stock of this room in Redis.
     Absent,
-    /// The stock is being filled: come again.
+    /// The stock is being filled, or has not heard what comes before this: come again.
     Loading,
 }
 

@@ -272,7 +272,7 @@ impl Ledger {
             .await?
             .execute(
                 "UPDATE payment SET recheck_at_ms = $2, compared_at_ms = $2
-                 WHERE id = $1 AND compared_at_ms <= updated_at_ms AND updated_at_ms < $2 - 10000 AND recheck_at_ms IS NULL
+                 WHERE id = $1 AND compared_at_ms <= updated_at_ms AND updated_at_ms < $2::bigint - 10000 AND recheck_at_ms IS NULL
                    AND state IN ('captured', 'failed', 'cancelled', 'expired')",
                 &[&payment.0, &now_ms],
             )

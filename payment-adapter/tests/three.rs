@@ -117,7 +117,7 @@ async fn the_comparison_finds_what_only_the_provider_knows() {
     let bench = Bench::open().await;
     let cfg = bench.config();
     let accounts = cfg.accounts().unwrap();
-    for provider in ["toss", "stripe"] {
+    for provider in ALL {
         // Taken at the provider, and expired here: late money.
         let bought = bench.buy_with(provider).await;
         bench.pay_at(&bought, provider).await;
@@ -125,19 +125,27 @@ async fn the_comparison_finds_what_only_the_provider_knows() {
         let sql = bench.sql().await;
         sql.batch_execute(&format!(
             "SET session_replication_role = replica;
-             UPDATE payment SET state = 'expired', captured_minor = 0, updated_at_ms = 0 WHERE id = '{0}';
+             UPDATE payment SET state = 'expired', captured_minor = 0, updated_at_ms = {4} WHERE id = '{0}';
              UPDATE orders SET state = 'released', reason = 'payment_expired', sold_units = 0 WHERE id = '{1}';
              UPDATE deal SET sold = sold - 1 WHERE id = '{2}';
              UPDATE allowance SET units = units - 1 WHERE deal_id = '{2}' AND account_id = '{3}';
              SET session_replication_role = origin",
-            bought.payment, bought.order, bench.deal, bought.account
+            bought.payment,
+            bought.order,
+            bench.deal,
+            bought.account,
+            now_ms() - 60_000
         ))
         .await
         .unwrap();
         let found = payment_adapter::reconcile_books(&cfg, &bench.ledger, &accounts, now_ms() + 2_000).await.unwrap();
-        assert!(found >= 1, "{provider}");
-        let open = bench.ledger.open_discrepancies(10).await.unwrap();
-        assert!(open.iter().any(|d| d.class == "state" && d.payment == Some(bought.payment)), "{provider}: {open:?}");
+        // KakaoPay has no list: the worker asks about each payment, and what it hears is repaired without a note.
+        if provider != "kakaopay" {
+            assert!(found >= 1, "{provider}");
+            let open = bench.ledger.open_discrepancies(10).await.unwrap();
+            let is_ours = |d: &ledger::Discrepancy| d.class == "state" && d.payment == Some(bought.payment);
+            assert!(open.iter().any(is_ours), "{provider}: {open:?}");
+        }
         bench.until_order(&bought, OrderState::Paid).await;
         // Compared again, both agree, and the difference is closed.
         payment_adapter::reconcile_books(&cfg, &bench.ledger, &accounts, now_ms() + 60_000).await.unwrap();

@@ -3,7 +3,8 @@
 //! Steps: 1. lease events 2. apply each by its order id 3. mark delivered. A crash after 2 applies them again,
 //! without effect. While Redis is away or a stock is being filled, the events are given back and come again.
 //! Two processes lease different events. Two events of one order may be applied in either order: a release of
-//! a unit ends it whatever state it is in, and a settle of an ended unit does nothing.
+//! a unit ends it whatever state it is in, a settle of an ended unit does nothing, and what comes back of a payment waits
+//! until that payment has been told.
 
 use crate::app::App;
 use crate::fast_stock::Applied;

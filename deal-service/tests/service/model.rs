@@ -37,6 +37,10 @@ pub struct Model {
     pub inside: BTreeSet<u64>,
     pub buying: BTreeSet<u64>,
     pub ended: BTreeSet<u64>,
+    /// Orders without a unit here that were sold late: whose, and how many units.
+    pub late: BTreeMap<OrderId, (AccountId, i64)>,
+    /// Events that moved units.
+    pub events: BTreeSet<i64>,
 }
 
 impl Model {
@@ -50,9 +54,9 @@ impl Model {
         epoch: i64,
     ) -> FastReply {
         let op = (account, key.to_owned());
-        if let Some(prior) = self.ops.get(&op) {
-            let unit = self.units.get_mut(prior).unwrap();
-            return if unit.quantity == quantity {
+        if let Some((prior, unit)) = self.ops.get(&op).and_then(|prior| Some((prior, self.units.get_mut(prior)?))) {
+            // A sold order may have given some back; whether it once was as many, the ledger knows.
+            return if unit.quantity == quantity || unit.state == State::Sold {
                 unit.is_offered_again |= unit.state == State::Unconfirmed;
                 FastReply::Taken { order: *prior, epoch }
             } else {
@@ -115,6 +119,41 @@ impl Model {
         if ends_pass {
             self.ended.insert(unit.lease);
         }
+        Applied::Done
+    }
+
+    /// Money came after the hold had ended.
+    pub fn paid_late(&mut self, event: i64, order: OrderId, account: AccountId, quantity: i64) -> Applied {
+        if !self.events.insert(event) {
+            return Applied::Before;
+        }
+        self.available -= quantity;
+        self.sold += quantity;
+        *self.bought.entry(account).or_default() += quantity;
+        self.late.insert(order, (account, quantity));
+        Applied::Done
+    }
+
+    /// Money went back: not before the payment has been told.
+    pub fn returned(&mut self, event: i64, order: OrderId, account: AccountId, quantity: i64) -> Applied {
+        if self.events.contains(&event) {
+            return Applied::Before;
+        }
+        if quantity > self.sold || self.units.get(&order).is_some_and(|unit| unit.state != State::Sold) {
+            return Applied::Loading;
+        }
+        self.events.insert(event);
+        self.available += quantity;
+        self.sold -= quantity;
+        *self.bought.get_mut(&account).unwrap() -= quantity;
+        if let Some(unit) = self.units.get_mut(&order) {
+            unit.quantity -= quantity;
+        }
+        self.units.retain(|_, unit| unit.quantity > 0);
+        if let Some((_, rest)) = self.late.get_mut(&order) {
+            *rest -= quantity;
+        }
+        self.late.retain(|_, (_, rest)| *rest > 0);
         Applied::Done
     }
 

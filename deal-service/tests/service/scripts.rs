@@ -3,6 +3,7 @@
 use crate::model::{Model, State};
 use crate::world::{Run, World};
 use deal_service::fast_stock::{self, FastReply, HoldAsk};
+use ledger::{OutboxEvent, OutboxKind};
 use queue::losers::{HoldWish, losers};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -11,6 +12,7 @@ use service_kit::ids::{AccountId, DealId, OrderId, RoomId, VisitorId};
 use service_kit::money::Quantity;
 use service_kit::redis::{Script, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 fn keys(deal: DealId) -> Vec<String> {
     ["stock", "holds", "units", "bought", "ops", "inside", "buying", "room", "entered", "ended"]
@@ -39,11 +41,18 @@ async fn compare(w: &World, deal: DealId, model: &Model, at: &str) {
     let holders: BTreeMap<String, AccountId> =
         ops.iter().filter_map(|(op, a)| Some((op.strip_prefix("p:")?.to_owned(), a.parse().unwrap()))).collect();
     assert_eq!(holders, model.holders, "{at}: whose the passes are");
-    let ops = ops.keys().filter(|op| !op.starts_with("n:") && !op.starts_with("p:")).count();
+    let ops = ops.keys().filter(|op| !["n:", "p:", "e:"].iter().any(|own| op.starts_with(own))).count();
     assert_eq!(ops, model.ops.len(), "{at}: operations");
     assert_eq!(numbers(w, &k[5]).await, model.inside, "{at}: inside");
     assert_eq!(numbers(w, &k[6]).await, model.buying, "{at}: buying");
     assert_eq!(numbers(w, &k[9]).await, model.ended, "{at}: ended");
+}
+
+/// What the outbox says when units of an order move after its hold has ended.
+fn moved(deal: DealId, order: OrderId, account: AccountId, quantity: i64, epoch: i64) -> OutboxEvent {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let (id, kind) = (LAST.fetch_add(1, Ordering::Relaxed) + 1, OutboxKind::OrderReturned);
+    OutboxEvent { id, kind, order, deal, account, lease_number: 1, quantity, epoch, created_at_ms: 0 }
 }
 
 /// One random step in both; `true` replies must agree.
@@ -63,7 +72,7 @@ async fn step(
     };
     // Every mutation is sent twice now and then: the second time must change nothing.
     let times = if rng.random_bool(0.3) { 2 } else { 1 };
-    match rng.random_range(0..10) {
+    match rng.random_range(0..12) {
         0..=4 => {
             let somebody = people[rng.random_range(0..people.len())];
             let (order, account) = (OrderId::new(), if rng.random_bool(0.2) { AccountId::new() } else { somebody });
@@ -110,6 +119,29 @@ async fn step(
                 assert_eq!(fast.release(&room, order).await.unwrap(), model.release(order, false), "{at}: release");
             }
         }
+        9 => {
+            let (order, account, quantity) = (OrderId::new(), people[rng.random_range(0..people.len())], 1);
+            let event = moved(deal, order, account, quantity, epoch);
+            for _ in 0..times {
+                let said = fast.move_units(&room, &event, false).await.unwrap();
+                assert_eq!(said, model.paid_late(event.id, order, account, quantity), "{at}: paid late");
+            }
+        }
+        10 => {
+            // Whole or in part, told before its payment or after it.
+            let units = model.units.iter().map(|(order, unit)| (*order, unit.account, unit.quantity));
+            let late = model.late.iter().map(|(order, (account, quantity))| (*order, *account, *quantity));
+            let all: Vec<_> = units.chain(late).collect();
+            if all.is_empty() {
+                return;
+            }
+            let (order, account, most) = all[rng.random_range(0..all.len())];
+            let event = moved(deal, order, account, rng.random_range(1..=most), epoch);
+            for _ in 0..times {
+                let said = fast.move_units(&room, &event, true).await.unwrap();
+                assert_eq!(said, model.returned(event.id, order, account, event.quantity), "{at}: returned");
+            }
+        }
         _ => {
             let order = some_order(rng);
             for _ in 0..times {
@@ -144,6 +176,8 @@ async fn scripts_do_what_the_model_does() {
             inside: (1..=8).collect(),
             buying: BTreeSet::new(),
             ended: BTreeSet::new(),
+            late: BTreeMap::new(),
+            events: BTreeSet::new(),
         };
         let lease_until = (now_ms() + 600_000).to_string();
         for number in 1..=8 {

@@ -43,7 +43,8 @@ if prior then
   local unit = redis.call('HGET', KEYS[3], prior)
   local had, state = string.match(unit or '', '^[^|]*|(%d+)|%d+|(%a)|')
   if had then
-    if had ~= quantity then return {'reused'} end
+    -- Of a sold order some units may have gone back: what it once was, the ledger knows.
+    if had ~= quantity and state ~= 's' then return {'reused'} end
     -- Offered again: give the commit its full time again, and say so (a): who fails with the first offer must not give
     -- units back that the second may just be buying.
     if state == 'u' or state == 'a' then

@@ -6,9 +6,10 @@
 --       6 'paid_late' | 'returned'
 -- Reply 'done' | 'already' (this event, or a filling that was read after it) | 'absent' (no stock here)
 --       | 'loading' (come again: being filled, or this stock is older than the event: its epoch says so, or it has not sold
---         what comes back)
+--         what comes back: the payment of this very order is still to be told here)
 -- Operation id: the event id, kept in `ops` as long as the stock lives.
--- Races: a filling raises the epoch under the deal's lock in the ledger, so an event of an older epoch is part of it.
+-- Races: events of one order may come in either order. Money that went back before its payment was told waits for it,
+-- or the payment would find no unit and the hold would count for ever. A filling raises the epoch under the deal's lock in the ledger, so an event of an older epoch is part of it.
 -- `available` may fall below 0 for a moment when units that the ledger has sold late are held here and not yet
 -- committed: those holds are refused by the ledger and come back.
 
@@ -26,21 +27,22 @@ local here, there = tonumber(s[3] or '0') or 0, tonumber(epoch)
 if here > there then return 'already' end
 if here < there then return 'loading' end
 if redis.call('HEXISTS', KEYS[5], 'e:' .. event) == 1 then return 'already' end
-if what == 'returned' and (tonumber(s[2] or '0') or 0) < tonumber(units) then return 'loading' end
-redis.call('HSET', KEYS[5], 'e:' .. event, '1')
+local back = what == 'returned'
+if back and (tonumber(s[2] or '0') or 0) < tonumber(units) then return 'loading' end
+local unit = redis.call('HGET', KEYS[3], order)
+local head, quantity, tail, state = string.match(unit or '', '^([^|]*|)(%d+)(|%d+|(%a)|.*)$')
+if unit and not state then return redis.error_reply('BADSTATE unit') end
+if back and unit and state ~= 's' then return 'loading' end
 local has = tonumber(redis.call('HGET', KEYS[4], account) or '0') or 0
 
-local back = what == 'returned'
+redis.call('HSET', KEYS[5], 'e:' .. event, '1')
 redis.call('HINCRBY', KEYS[1], 'sold', (back and '-' or '') .. units)
 redis.call('HINCRBY', KEYS[1], 'available', (back and '' or '-') .. units)
 has = back and math.max(0, has - tonumber(units)) or has + tonumber(units)
 redis.call('HSET', KEYS[4], account, string.format('%.0f', has))
-if back then
-  local head, quantity, tail = string.match(redis.call('HGET', KEYS[3], order) or '', '^([^|]*|)(%d+)(|.*)$')
-  if head then
-    local rest = tonumber(quantity) - tonumber(units)
-    if rest > 0 then redis.call('HSET', KEYS[3], order, head .. string.format('%.0f', rest) .. tail)
-    else redis.call('HDEL', KEYS[3], order) end
-  end
+if back and unit then
+  local rest = tonumber(quantity) - tonumber(units)
+  if rest > 0 then redis.call('HSET', KEYS[3], order, head .. string.format('%.0f', rest) .. tail)
+  else redis.call('HDEL', KEYS[3], order) end
 end
 return 'done'
