@@ -304,7 +304,7 @@ impl FastStock {
     /// # Errors
     /// See [`StoreError`].
     pub async fn audit(&self, room: &RoomId) -> Result<Audit, StoreError> {
-        let reply = self.redis.run(&AUDIT, &keys(room), &[]).await?;
+        let reply = self.redis.run::<&str>(&AUDIT, &keys(room), &[]).await?;
         let int = |i: usize| reply.at(i).and_then(Reply::int);
         Ok(match reply.at(0)?.text()?.as_str() {
             "absent" => Audit::Absent,

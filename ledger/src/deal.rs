@@ -216,6 +216,15 @@ impl Ledger {
         rows.iter().map(Deal::from_row).collect()
     }
 
+    /// The highest number of the line that ever held units of the deal; 0 = none did.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn highest_lease(&self, deal: DealId) -> Result<i64, LedgerError> {
+        let sql = "SELECT coalesce(max(lease_number), 0) AS highest FROM orders WHERE deal_id = $1";
+        int(&self.client().await?.query_one(sql, &[&deal.0]).await?, "highest")
+    }
+
     /// Raises the epoch and reads what the fast stock must hold, under the lock of the deal: a hold
     /// that was taken under the older epoch is either in this snapshot or will be refused.
     ///

@@ -9,12 +9,16 @@ use service_kit::ids::VisitorId;
 use service_kit::redis::StoreError;
 use service_kit::shutdown::Shutdown;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Most joins of a room that wait for their batch.
 pub const JOINS_MAX: usize = 16_384;
 /// A batch is sent so often before its people are told that the store does not answer.
 const TRIES_MAX: usize = 3;
+
+/// Joins wait so long for the room's first snapshot.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Somebody who wants a number, and where the answer goes.
 #[derive(Debug)]
@@ -48,7 +52,11 @@ pub async fn keep_joins(rooms: Arc<Rooms>, room: Arc<Room>, mut joins: mpsc::Rec
 async fn send(rooms: &Rooms, room: &Room, batch: &BatchId, wanted: &mut Vec<Wanted>) {
     let (people, replies): (Vec<JoinRequest>, Vec<_>) = wanted.drain(..).map(|w| (w.request, w.reply)).unzip();
     let mut last = StoreError::Unknown("not connected yet".to_owned());
-    if let Some(store) = rooms.store() {
+    // The first tick leaves a gap in the numbers if another store answers than the one that gave the last of them. Until
+    // then a gate that has just started would give them again.
+    if let Some(store) = rooms.store()
+        && tokio::time::timeout(LOOK_MAX, room.looked.wait()).await.is_ok()
+    {
         for _ in 0..TRIES_MAX {
             let settings = room.settings.load_full();
             match store.line.join_batch(&settings, batch, &people, room.now_ms()).await {

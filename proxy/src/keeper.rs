@@ -193,7 +193,9 @@ async fn round(rooms: &Rooms, room: &Room, inbox: &mut Inbox) -> bool {
     inbox.journal.called(&room.id, Calls::between(room.seen.load().as_ref().map(|seen| &seen.board), &board));
     room.people.ended.learn(&board.ended, board.taken_ms);
     room.seen.store(Some(Arc::new(Seen::new(board))));
-    let sent = send_beats(&store.line, &settings, room, &mut inbox.beats).await;
+    let _ = room.looked.set(());
+    let sent = send_beats(&store.line, &settings, room, &mut inbox.beats).await
+        | send_marks(&store.line, &settings, room).await;
     send_readmits(&store.line, &settings, room, &mut inbox.readmits).await;
     // After the heartbeats: they teach the store the numbers that it lost.
     send_records(&store.line, &settings, room, &mut inbox.records).await;
@@ -212,6 +214,19 @@ async fn send_beats(line: &Line, settings: &RoomSettings, room: &Room, beats: &m
         }
     }
     !tickets.is_empty()
+}
+
+/// What could not be told now is told with the next round.
+async fn send_marks(line: &Line, settings: &RoomSettings, room: &Room) -> bool {
+    let marks = room.signs.take();
+    if marks.is_empty() {
+        return false;
+    }
+    if let Err(error) = line.mark(settings, &marks).await {
+        tracing::warn!(room = %room.id, %error, "signs of life could not be told to the store; trying again");
+        room.signs.give_back(marks);
+    }
+    true
 }
 
 /// While the store is doubted: tells it which passes are in use.

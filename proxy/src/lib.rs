@@ -47,6 +47,7 @@ pub mod route;
 pub mod script;
 mod serve;
 pub mod session;
+pub mod signs;
 pub mod splice;
 pub mod status_json;
 pub mod steering;

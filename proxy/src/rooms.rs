@@ -8,6 +8,7 @@ use crate::joiner::{JOINS_MAX, Wanted};
 use crate::loser::{Asking, LOOKS_MAX};
 use crate::people::People;
 use crate::presence::Presences;
+use crate::signs::Signs;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use queue::board::{Board, Status};
@@ -23,7 +24,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, SetOnce, mpsc, oneshot};
 
 /// A board older than this admits nobody.
 pub const STALE_AFTER: Duration = Duration::from_secs(3);
@@ -95,6 +96,10 @@ pub struct Room {
     pub proofs: Proofs,
     /// Wakes the keeper of an idle room.
     pub wake: Notify,
+    /// Set when the first snapshot has come: a tick has compared the store with what is known of it.
+    pub looked: SetOnce<()>,
+    /// Signs of life that need no answer.
+    pub signs: Signs,
     beats: mpsc::Sender<(u64, u64)>,
     joins: mpsc::Sender<Wanted>,
     readmits: mpsc::Sender<(u64, PassInUse)>,
@@ -136,6 +141,8 @@ impl Room {
             health: Health::default(),
             proofs: Proofs::default(),
             wake: Notify::new(),
+            looked: SetOnce::new(),
+            signs: Signs::default(),
             beats,
             joins,
             readmits,
@@ -148,10 +155,15 @@ impl Room {
     }
     /// Notes that the holder of a ticket is there. False when the buffer is full: nothing is lost but one sign of life.
     pub fn beat(&self, ticket: &Ticket) -> bool {
-        let place = match ticket.place {
-            0 => self.seen.load().as_ref().map_or(0, |seen| self.place_of_entrant(seen, ticket)),
-            place => place,
+        let seen = self.seen.load();
+        let place = match (ticket.place, seen.as_ref()) {
+            (0, Some(seen)) => self.place_of_entrant(seen, ticket),
+            (place, _) => place,
         };
+        let simply_waits = seen.as_ref().is_some_and(|seen| seen.board.simply_waits(ticket.number, place));
+        if simply_waits && self.signs.note(ticket.number, place) {
+            return true;
+        }
         self.beats.try_send((ticket.number, place)).is_ok()
     }
     /// The drawn place of an entrant; before the draw 0, and a store that was lost is told the record again: nonce and

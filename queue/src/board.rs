@@ -4,7 +4,7 @@ pub use crate::eta::Eta;
 pub use crate::status::{Chance, Status, VisitorState};
 
 use crate::admission::{LimitReason, Throttle};
-use crate::draw::{Draw, Permutation};
+use crate::draw::{Draw, Permutation, Phase};
 use crate::eta::{self, Pace, Trend};
 use crate::ladder::Ladder;
 use crate::lane::LANE_SLOTS;
@@ -119,6 +119,14 @@ impl Board {
     /// Whether the lease of `number` has ended for good: its pass opens nothing any more.
     pub fn ended(&self, number: u64) -> bool {
         self.ended.contains_key(&number)
+    }
+
+    /// Whether a heartbeat of this ticket would only hear "waiting": it stands beyond everybody who was called, in a line
+    /// that has lost nothing. `place` 0 = not drawn yet.
+    pub fn simply_waits(&self, number: u64, place: u64) -> bool {
+        let is_drawn = || self.draw.as_ref().is_some_and(|lobby| lobby.draw.phase != Phase::Committed);
+        let waits = if place == 0 { !is_drawn() } else { place > self.frontier };
+        waits && number < self.next && self.losses.lost_ms == 0
     }
 
     /// Everybody who waits, with or without a place.

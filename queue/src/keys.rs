@@ -47,8 +47,16 @@ impl RoomKeys {
         line;
         /// ZSET number → number: who waits for a draw.
         lobby;
-        /// STRING of 32-bit big-endian seconds: the last heartbeat of number `n` at offset `4 n`.
-        seen;
+        /// STRING of bits: number `n` was heard in this slot of time if bit `n` is set. The newest slot.
+        heard;
+        /// The slot before [`RoomKeys::heard`].
+        heard1;
+        /// The slot before that.
+        heard2;
+        /// The oldest slot.
+        heard3;
+        /// STRING of bits that are being added to [`RoomKeys::heard`]; lives within a script only.
+        marks;
         /// STRING of leaves in hexadecimal: the entrant with number `n` of a draw at offset `64 (n − 1)`.
         entrants;
         /// ZSET number → place: skipped or timed out; back in line with the next heartbeat.

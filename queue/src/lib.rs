@@ -14,6 +14,7 @@ pub mod lane;
 pub mod line;
 pub mod losers;
 pub mod mail;
+pub mod marks;
 mod memory;
 pub mod metric;
 pub mod notice;

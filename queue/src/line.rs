@@ -9,7 +9,8 @@ use crate::board::Board;
 use crate::draw::{self, Digest, Nonce};
 use crate::keys::room_keys;
 use crate::lane;
-use crate::memory::Memory;
+use crate::marks::Marks;
+use crate::memory::{Memory, RoomMemory};
 use crate::metric;
 use crate::reply;
 use crate::settings::{Beacon, Mode, RoomSettings};
@@ -45,6 +46,12 @@ script!(
     BEAT,
     "beat",
     "scripts/beat.lua"
+);
+script!(
+    /// Heartbeats that ask nothing.
+    MARK,
+    "mark",
+    "scripts/mark.lua"
 );
 script!(
     /// Turns a call into a lease.
@@ -101,6 +108,8 @@ pub const WAITING_MAX: u64 = 5_000_000;
 pub const JOIN_PEOPLE_MAX: usize = 64;
 /// Most numbers in one script of heartbeats; [`Line::beat`] splits longer lists.
 pub const BEAT_NUMBERS_MAX: usize = 500;
+/// Most blocks of bits in one script of marks; [`Line::mark`] splits longer lists.
+const MARK_BLOCKS_MAX: usize = 500;
 /// Longest join key, in bytes.
 pub const JOIN_KEY_BYTES_MAX: usize = 128;
 /// How long the spare places of a tick may be used.
@@ -341,7 +350,7 @@ impl Line {
     ) -> Result<Vec<Result<Joined, StoreError>>, StoreError> {
         let open = !settings.paused && now_ms >= settings.starts_at_ms;
         let draw = settings.mode == Mode::Draw;
-        let memory = self.memory.of(&settings.room);
+        let memory = self.remembered(settings);
         let mut args = vec![
             self.clock_ms.to_string(),
             WAITING_MAX.to_string(),
@@ -368,7 +377,7 @@ impl Line {
                 if draw { person.record(settings) } else { String::new() },
             ]);
         }
-        let keys = room_keys!(&settings.room => room line lobby seen called joins codes entrants stock);
+        let keys = room_keys!(&settings.room => room line lobby heard called joins codes entrants stock);
         let reply =
             service_kit::failpoint::around("J1.before", "J1.after", self.redis.run(&JOIN, &keys, &args)).await?;
         let mut answers = Vec::with_capacity(people.len());
@@ -431,7 +440,7 @@ impl Line {
     pub async fn tick_knowing(&self, settings: &RoomSettings, health: Health) -> Result<Tick, StoreError> {
         let started = service_kit::clock::monotonic();
         let seen = room_keys!(&settings.room => room line lobby silent called inside buying stock);
-        let memory = self.memory.of(&settings.room);
+        let memory = self.remembered(settings);
         // Before the snapshot is taken: what is learnt while it is on its way must not count against it.
         let (next, trusted_ms) = (memory.next(), memory.trusted_ms());
         let generation = memory.generation().map(|g| g.to_string()).unwrap_or_default();
@@ -462,8 +471,10 @@ impl Line {
         }
         let decision = decide(settings, &snapshot, health);
         tick.reason = decision.reason;
-        let touched =
-            room_keys!(&settings.room => room line seen silent called inside buying missed returned left entered ended);
+        let touched = room_keys!(
+            &settings.room => room line silent called inside buying missed returned left entered ended
+            heard heard1 heard2 heard3
+        );
         let (mut version, mut directs) = (snapshot.version + i64::from(is_new), snapshot.directs);
         let mut todo = decision.calls.saturating_add(decision.spare);
         for _ in 0..RUNS_MAX {
@@ -511,7 +522,7 @@ impl Line {
         found: &[Doubt],
     ) -> Result<bool, StoreError> {
         let by_ms = found.iter().find_map(|d| if let Doubt::Clock { by_ms } = d { Some(*by_ms) } else { None });
-        let memory = self.memory.of(&settings.room);
+        let memory = self.remembered(settings);
         let why = found.first().map_or("new", |d| d.label());
         let args = [
             self.clock_ms.to_string(),
@@ -635,7 +646,7 @@ impl Line {
     /// See [`StoreError`]; [`REFUSED_NUMBER`] before anything is sent.
     pub async fn beat(&self, settings: &RoomSettings, tickets: &[(u64, u64)]) -> Result<Vec<Presence>, StoreError> {
         tickets.iter().try_for_each(|(number, _)| check_number(*number))?;
-        let keys = room_keys!(&settings.room => room line lobby seen silent called inside buying missed returned left);
+        let keys = room_keys!(&settings.room => room line lobby heard silent called inside buying missed returned left);
         let mut presences = Vec::with_capacity(tickets.len());
         for some in tickets.chunks(BEAT_NUMBERS_MAX) {
             let mut args = vec![self.clock_ms.to_string(), REBUILD_HOLD_MS.to_string()];
@@ -647,6 +658,22 @@ impl Line {
         let (next, place) = tickets.iter().fold((0, 0), |(n, p), (number, place)| (n.max(number + 1), p.max(*place)));
         self.memory.of(&settings.room).raise(next, place);
         Ok(presences)
+    }
+
+    /// Notes that these people were heard: those who simply wait, see [`Board::simply_waits`].
+    ///
+    /// # Errors
+    /// See [`StoreError`]; repeat.
+    pub async fn mark(&self, settings: &RoomSettings, marks: &Marks) -> Result<(), StoreError> {
+        let keys = room_keys!(&settings.room => heard marks);
+        let blocks: Vec<(u64, &[u8])> = marks.blocks().collect();
+        for some in blocks.chunks(MARK_BLOCKS_MAX) {
+            let args: Vec<Vec<u8>> =
+                some.iter().flat_map(|(offset, bits)| [offset.to_string().into_bytes(), bits.to_vec()]).collect();
+            self.redis.run(&MARK, &keys, &args).await?;
+        }
+        self.memory.of(&settings.room).raise(0, marks.place_max());
+        Ok(())
     }
 
     /// Tells a store that may have lost them which passes are in use. How many leases it did not know.
@@ -686,6 +713,13 @@ impl Line {
         Ok(written)
     }
 
+    /// What this process remembers of a room, and what its settings say that others do.
+    fn remembered(&self, settings: &RoomSettings) -> Arc<RoomMemory> {
+        let memory = self.memory.of(&settings.room);
+        memory.raise(settings.numbers_from, settings.numbers_from.saturating_mul(lane::UNIT * lane::LANE_SLOTS));
+        memory
+    }
+
     /// The clock of [`Line::at`]; 0 = the store's own.
     pub(crate) fn clock_ms(&self) -> i64 {
         self.clock_ms
@@ -697,8 +731,8 @@ impl Line {
     }
 
     /// The scripts, for start-up checks and tests.
-    pub fn scripts() -> [&'static Script; 12] {
-        [&JOIN, &SNAPSHOT, &CALL, &BEAT, &CLAIM, &LEAVE, &BOARD, &RENEW, &END, &HOLD, &READMIT, &RECORD]
+    pub fn scripts() -> [&'static Script; 13] {
+        [&JOIN, &SNAPSHOT, &CALL, &BEAT, &MARK, &CLAIM, &LEAVE, &BOARD, &RENEW, &END, &HOLD, &READMIT, &RECORD]
     }
 }
 

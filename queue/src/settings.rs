@@ -4,6 +4,7 @@ use crate::bypass::{self, Bypass};
 use crate::lane::{self, Lane};
 use crate::notice::Notice;
 use crate::theme::Theme;
+use crate::ticket::NUMBER_MAX;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{ConfigError, require};
 use service_kit::ids::RoomId;
@@ -195,6 +196,9 @@ pub struct RoomSettings {
     /// When the operator last said that the store can be trusted again (see `after_store_loss`); 0 = never.
     #[serde(default)]
     pub resumed_ms: i64,
+    /// Numbers below this were given, as somebody beside the store knows: one that gives them again has lost something.
+    #[serde(default)]
+    pub numbers_from: u64,
     /// The operator stopped the calls; everybody keeps the place.
     #[serde(default)]
     pub paused: bool,
@@ -294,6 +298,7 @@ impl RoomSettings {
             after_store_loss: AfterStoreLoss::default(),
             theme: Theme::default(),
             resumed_ms: 0,
+            numbers_from: 0,
             paused: false,
             closed: false,
             notice: None,
@@ -334,6 +339,7 @@ impl RoomSettings {
             "overbooking_percent to 1000",
         )?;
         require((self.lease_ms..=86_400_000).contains(&self.lease_max_ms), "lease_max_ms", "lease_ms to 86400000")?;
+        require(self.numbers_from <= NUMBER_MAX, "numbers_from", "0 to 134217727")?;
         require((100..=300).contains(&self.no_show_percent_max), "no_show_percent_max", "100 to 300")?;
         require(self.upstream_slow_ms <= 60_000, "upstream_slow_ms", "0 to 60000")?;
         require(self.upstream_errors_percent <= 100, "upstream_errors_percent", "0 to 100")?;

@@ -54,12 +54,12 @@ async fn world() -> World {
     World { cluster, line: Line::new(redis.clone()), redis, rooms, _directory: directory }
 }
 
-/// Joins, ticks, looks and claims; `second` moves the store's clock.
+/// Ticks, joins, and looks, in the order of a gate; `second` moves the store's clock.
 async fn serve(line: &Line, room: &Arc<RoomSettings>, second: i64) -> Result<u64, StoreError> {
     let now = T + second * 1_000;
     let at = line.at(now);
-    let joined = at.join(room, &VisitorId::new(), &format!("k{second}"), now).await?;
     at.tick(room).await?;
+    let joined = at.join(room, &VisitorId::new(), &format!("k{second}"), now).await?;
     let board = at.board(room.clone()).await?;
     assert_eq!(board.next, joined.number + 1);
     Ok(joined.number)
@@ -120,7 +120,7 @@ async fn a_dead_master_stops_only_its_rooms_and_they_come_back() {
             break;
         }
     }
-    assert!(served.clone().is_ok_and(|number| (5..=9).contains(&number)), "{served:?}");
+    assert!(served.clone().is_ok_and(|number| number >= 5), "no number is given twice: {served:?}");
     assert_eq!(
         support::claim(&line.at(T + 9_000), &rooms[dead], 1).await,
         Ok(Claim::Inside { lease_until_ms: passes[dead].1, browser: 0 }),

@@ -176,6 +176,46 @@ async fn an_old_copy_calls_nobody_twice() {
 }
 
 #[tokio::test]
+async fn an_old_copy_and_gates_that_remember_nothing_give_no_number_twice() {
+    let directory = ScratchDir::new().unwrap();
+    let home = directory.path().join("a");
+    let server = PrivateRedis::start(&home).await.unwrap();
+    let gate = Gate::on(&server).await;
+    let room = room("forgotten");
+    support::crowd(&gate.line, &room, 200, T).await;
+    gate.line.at(T).tick(&room).await.unwrap();
+    let backup = directory.path().join("b");
+    copy(&home, &backup);
+    let late = support::join(&gate.line, &room, "after-the-copy", T + 1_100).await;
+    assert_eq!(late.number, 201);
+    let old = PrivateRedis::start(&backup).await.unwrap();
+    let fresh = Gate::on(&old).await;
+    let now = T + 2_000;
+    assert_eq!(fresh.line.at(now).tick(&room).await.unwrap().reason, LimitReason::Store);
+    let newcomer = support::join(&fresh.line, &room, "newer", now).await;
+    assert!(newcomer.number > late.number && newcomer.place > late.place, "{newcomer:?}");
+    let back = fresh.line.at(now).beat(&room, &[(late.number, late.place)]).await.unwrap();
+    assert_eq!(back, [queue::line::Presence::Waiting], "and the ticket is good");
+    let (_, order) = collect(&fresh, &room, now, &[]).await;
+    assert!(order.ends_with(&[late.number, newcomer.number]), "{order:?}");
+}
+
+#[tokio::test]
+async fn an_empty_store_gives_no_number_that_somebody_else_remembers() {
+    let directory = ScratchDir::new().unwrap();
+    let server = PrivateRedis::start(directory.path()).await.unwrap();
+    let gate = Gate::on(&server).await;
+    let room = RoomSettings { numbers_from: 38, ..room("remembered") };
+    assert_eq!(gate.line.at(T).tick(&room).await.unwrap().reason, LimitReason::Store);
+    let newcomer = support::join(&gate.line, &room, "newer", T + 100).await;
+    assert!(newcomer.number > 38 && newcomer.place > place(38), "{newcomer:?}");
+    let back = gate.line.at(T + 200).beat(&room, &[(37, place(37))]).await.unwrap();
+    assert_eq!(back, [queue::line::Presence::Waiting], "tickets from before are good");
+    let (_, order) = collect(&gate, &room, T + 200, &[]).await;
+    assert!(order.ends_with(&[newcomer.number]) && order.contains(&37), "{order:?}");
+}
+
+#[tokio::test]
 async fn the_operator_decides_where_the_room_says_so() {
     let directory = ScratchDir::new().unwrap();
     let server = PrivateRedis::start(&directory.path().join("a")).await.unwrap();

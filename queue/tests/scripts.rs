@@ -16,6 +16,10 @@ use support::{commands_run, field};
 
 const GATE: &str = "aaaaaaaaaaaaaaaaaaaaaa";
 const LEAF: &str = "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF";
+const BLOCK: &str = match std::str::from_utf8(&[b'U'; 1_024]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
 const BROWSER: &str = "00000000000000ff";
 
 /// Per script: how many keys it takes, and arguments that it accepts.
@@ -29,8 +33,9 @@ fn calls() -> Vec<(&'static str, usize, Vec<&'static str>)> {
             ],
         ),
         ("snapshot", 8, vec!["5"]),
-        ("call", 12, vec!["5", "0", "1", "0", "0", "5", "5", "5", "9", "9", "5", "target", "1000", "0", "0"]),
+        ("call", 15, vec!["5", "0", "1", "0", "0", "5", "5", "5", "9", "9", "5", "target", "1000", "0", "0"]),
         ("beat", 11, vec!["5", "5", "7", "8"]),
+        ("mark", 2, vec!["1024", BLOCK]),
         ("claim", 11, vec!["5", "5", "5", "5", "0", "7", "8", BROWSER]),
         ("leave", 12, vec!["5", "5", "5", "7"]),
         ("board", 9, vec!["5", "9", "99"]),

@@ -314,7 +314,7 @@ impl Redis {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn run(&self, script: &Script, keys: &[String], args: &[String]) -> Result<Reply, StoreError> {
+    pub async fn run<A: AsRef<[u8]>>(&self, script: &Script, keys: &[String], args: &[A]) -> Result<Reply, StoreError> {
         let started = crate::clock::monotonic();
         let (sha, source) = script.sent();
         let mut result = self.eval("EVALSHA", sha, keys, args).await;
@@ -335,12 +335,13 @@ impl Redis {
         verb: &'static str,
         body: &str,
         keys: &[String],
-        args: &[String],
+        args: &[impl AsRef<[u8]>],
     ) -> Result<Reply, StoreError> {
         let mut parts: Vec<Value> = Vec::with_capacity(2 + keys.len() + args.len());
         parts.push(body.into());
         parts.push(i64::try_from(keys.len()).unwrap_or(0).into());
-        parts.extend(keys.iter().chain(args).map(|s| Value::from(s.as_str())));
+        parts.extend(keys.iter().map(|key| Value::from(key.as_str())));
+        parts.extend(args.iter().map(|arg| Value::from(arg.as_ref())));
         self.send(CustomCommand::new_static(verb, ClusterHash::Offset(2), false), keys.first(), parts).await
     }
 

@@ -8,18 +8,20 @@ use crate::app::App;
 use crate::deal_room::room_of;
 use queue::registry;
 use queue::settings::RoomSettings;
+use queue::ticket::NUMBER_MAX;
 use service_kit::clock::now_ms;
-use service_kit::ids::RoomId;
+use service_kit::ids::{DealId, RoomId};
 use service_kit::shutdown::Shutdown;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Time between two looks.
 const EVERY_MS: u64 = 1_000;
 
 /// Runs until shutdown.
 pub async fn run(app: App, shutdown: Shutdown) {
+    let mut published = HashSet::new();
     loop {
-        if let Err(error) = publish(&app).await {
+        if let Err(error) = publish(&app, &mut published).await {
             tracing::warn!(error = %format!("{error:#}"), "could not publish rooms; trying again");
         }
         if !shutdown.sleep_ms(EVERY_MS).await {
@@ -28,7 +30,7 @@ pub async fn run(app: App, shutdown: Shutdown) {
     }
 }
 
-async fn publish(app: &App) -> anyhow::Result<()> {
+async fn publish(app: &App, published: &mut HashSet<RoomId>) -> anyhow::Result<()> {
     let (redis, config) = (&app.parts.redis, &app.parts.config);
     let deals = deals_in_play(app).await?;
     // Known version 0 = the whole list: after a flush it is empty whatever we knew.
@@ -39,13 +41,17 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         listing.published.into_iter().flatten().map(|r| (r.room.clone(), r)).collect();
     for deal in &deals {
         let room = RoomId::of_deal(deal.id);
-        let wanted = match room_of(deal, listed.get(&room), config) {
+        let mut wanted = match room_of(deal, listed.get(&room), config) {
             Ok(wanted) => wanted,
             Err(error) => {
                 tracing::error!(%error, %room, "a deal's wishes for its room are of a later release; it is not published");
                 continue;
             }
         };
+        if !listed.contains_key(&room) {
+            wanted.numbers_from = numbers_from(app, deal.id, published.contains(&room)).await?;
+        }
+        published.insert(room.clone());
         if listed.get(&room) != Some(&wanted) {
             registry::publish(redis, &wanted).await?;
             tracing::info!(%room, "published a room");
@@ -60,4 +66,12 @@ async fn publish(app: &App) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Of a room that is not in the list: which numbers must not be given (again). The ledger has those that held units; and a
+/// room that was in the list has given some in any case. For a gate that was lost together with the store.
+async fn numbers_from(app: &App, deal: DealId, was_published: bool) -> anyhow::Result<u64> {
+    let highest = u64::try_from(app.parts.ledger.highest_lease(deal).await?).unwrap_or(0);
+    let known = highest.max(u64::from(was_published));
+    Ok(if known == 0 { 0 } else { (known + 1).min(NUMBER_MAX) })
 }

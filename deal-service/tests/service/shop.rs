@@ -4,6 +4,7 @@ use crate::world::{Answer, Run, World};
 use queue::control::{self, Change, Command};
 use queue::overrides::Overrides;
 use queue::registry;
+use queue::settings::RoomSettings;
 use queue::settings::{CopiedPass, Mode, OnePlacePer};
 use serde_json::{Value, json};
 use service_kit::clock::now_ms;
@@ -127,7 +128,7 @@ async fn every_deal_gets_a_room_and_the_operator_keeps_the_last_word() {
     control::carry_out(&w.redis, &command, 1_000, slower).await.unwrap();
     // The owner's own words change (as if by an older program), and are put right; the operator's stay.
     let published = control::published(&w.redis, &room_id).await.unwrap().unwrap();
-    let old = queue::settings::RoomSettings { title: "Old".into(), ..published.clone() };
+    let old = RoomSettings { title: "Old".into(), ..published.clone() };
     registry::publish(&w.redis, &old).await.unwrap();
     w.eventually("the deal's title is published again", async || {
         control::published(&w.redis, &room_id).await.unwrap().is_some_and(|r| r.title == published.title)
@@ -137,7 +138,20 @@ async fn every_deal_gets_a_room_and_the_operator_keeps_the_last_word() {
     assert_eq!((steered.paused, steered.rate_per_s, steered.title), (true, 3, published.title));
     w.redis.command("FLUSHALL", &["SYNC"]).await.unwrap();
     w.eventually("the room comes back", async || find().await.is_some()).await;
-    assert_eq!(find().await.unwrap(), room, "as the deal says; gates bring the operator's words back");
+    let back = find().await.unwrap();
+    assert_eq!(back.numbers_from, 2, "it was published before: number 1 is somebody's");
+    assert_eq!(
+        RoomSettings { numbers_from: 0, ..back },
+        room,
+        "as the deal says; gates bring the operator's words back"
+    );
+    // Whoever held units had a number, as the ledger knows, whatever became of Redis, gates and this process.
+    w.eventually("the stock is filled", async || w.totals(deal).await.is_some()).await;
+    assert_eq!(w.hold(deal, w.person().await, "k", 1).await.status, 201);
+    w.redis.command("FLUSHALL", &["SYNC"]).await.unwrap();
+    w.eventually("the room comes back", async || find().await.is_some()).await;
+    let highest = u64::try_from(w.ledger.highest_lease(deal).await.unwrap()).unwrap();
+    assert_eq!(find().await.unwrap().numbers_from, (highest + 1).max(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -169,13 +169,12 @@ async fn sale(
         let (_, crowd) =
             tokio::join!(strike::strike(house, &wish.planned, zero, acts), futures::future::join_all(crowd));
         strike::heal(house).await;
-        let awake = strike::stay_awake(house);
         let ready = house.all_ready_within(REPAIR_MS).await;
         over.send_replace(true);
-        ready.map(|()| (crowd, awake))
+        ready.map(|()| crowd)
     };
     let (samples, crowd) = tokio::join!(looks, faults);
-    let (crowd, _awake) = crowd?;
+    let crowd = crowd?;
     let healed_us = zero.us();
     let tidy_until = monotonic() + Duration::from_millis(TIDY_MS);
     let mut shoppers: Vec<Shopper> = crowd.into_iter().collect::<Result<_, _>>()?;

@@ -76,9 +76,10 @@ async fn one(house: &House, fault: &Fault) -> anyhow::Result<String> {
         }
         Fault::Pause { whom, for_ms } => {
             let process = house.process(whom)?;
-            anyhow::ensure!(process.signal(Signal::STOP), "it does not run just now");
+            let runs = process.pause();
             rest(*for_ms).await;
-            process.signal(Signal::CONT);
+            process.go_on();
+            anyhow::ensure!(runs, "it did not run just now");
             Ok(format!("{for_ms} ms"))
         }
         Fault::Hop { hop, harm, for_ms } => {
@@ -97,12 +98,15 @@ async fn one(house: &House, fault: &Fault) -> anyhow::Result<String> {
         Fault::KillAt { role, point, hit, victim } => {
             let role = house.process(role)?;
             let stands = async {
-                while !role.is_stopped() {
+                while !role.stands() {
                     rest(2).await;
                 }
             };
             let waited = tokio::time::timeout(Duration::from_millis(STAND_MS), stands).await;
-            waited.map_err(|_| anyhow::anyhow!("{point} was not reached at hit {hit}"))?;
+            if waited.is_err() {
+                role.keep_awake();
+                anyhow::bail!("{point} was not reached at hit {hit}");
+            }
             let killed = kill(house.process(victim)?, 100).await;
             role.signal(Signal::CONT);
             killed.map(|how| format!("while {} stood at {point}, hit {hit}; {how}", role.name()))
@@ -178,6 +182,7 @@ pub async fn heal(house: &House) {
     }
     for process in house.processes.values() {
         process.signal(Signal::CONT);
+        process.keep_awake();
         if let Some(clock) = process.clock() {
             let _ = clock.set_ms(0);
         }
@@ -185,27 +190,4 @@ pub async fn heal(house: &House) {
     }
     let url = format!("http://{}/_control/faults", house.addresses.simulator_admin);
     let _ = reqwest::Client::new().delete(url).send().await;
-}
-
-/// Lets go on whoever stops at a fail point that came too late for its fault. It ends when dropped.
-pub fn stay_awake(house: &House) -> Awake {
-    let processes: Vec<Process> = house.processes.values().cloned().collect();
-    Awake(tokio::spawn(async move {
-        loop {
-            for process in processes.iter().filter(|process| process.is_stopped()) {
-                process.signal(Signal::CONT);
-            }
-            rest(50).await;
-        }
-    }))
-}
-
-/// The task of [`stay_awake`].
-#[derive(Debug)]
-pub struct Awake(tokio::task::JoinHandle<()>);
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

@@ -144,7 +144,17 @@ impl House {
     pub async fn drop_room(&self, room: &Room) -> anyhow::Result<()> {
         registry::retract(&self.redis, &room.settings.room).await?;
         let keys = RoomKeys::new(&room.settings.room);
-        let all = [keys.room(), keys.line(), keys.seen(), keys.called(), keys.inside(), keys.joins()];
+        let all = [
+            keys.room(),
+            keys.line(),
+            keys.heard(),
+            keys.heard1(),
+            keys.heard2(),
+            keys.heard3(),
+            keys.called(),
+            keys.inside(),
+            keys.joins(),
+        ];
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.redis.command("UNLINK", &all).await?;
         Ok(())

@@ -1,6 +1,6 @@
 -- beat: heartbeats of many tickets at once; tells where each stands.
 --
--- Keys  1 room (HASH)  2 line  3 lobby (ZSETs)  4 seen (STRING)  5 silent  6 called  7 inside  8 buying (ZSETs)
+-- Keys  1 room (HASH)  2 line  3 lobby (ZSETs)  4 heard (STRING)  5 silent  6 called  7 inside  8 buying (ZSETs)
 --       9 missed (HASH)  10 returned (SET)  11 left (ZSET)
 -- Args  1 now_ms (0 = this server's clock)   2 after a loss of the store nobody is called for so many ms
 --       then number and place (0 = not drawn yet) of each of at most 500 tickets
@@ -21,7 +21,7 @@ for i = 1, #ARGV do
     return redis.error_reply('BADARG ' .. i)
   end
 end
-local room, line, lobby, seen, silent, called, inside, buying, missed, returned, left = unpack(KEYS)
+local room, line, lobby, heard, silent, called, inside, buying, missed, returned, left = unpack(KEYS)
 local state = redis.call('HMGET', room, 'frontier', 'next', 'lost_ms', 'skew_ms', 'draw_count')
 local frontier, next_number, lost_ms = tonumber(state[1] or 0), tonumber(state[2] or 1), tonumber(state[3] or 0)
 local hold_ms, now = tonumber(ARGV[2]), tonumber(ARGV[1])
@@ -51,11 +51,10 @@ local function of_rest(key)
 end
 local in_lobby, in_called, in_inside, in_buying = of_rest(lobby), of_rest(called), of_rest(inside), of_rest(buying)
 
--- One command for all who were heard. A number as an argument would be printed anew each time, so it is text once.
-local heard, second = {}, string.format('%d', math.floor(now / 1000))
-local told = 0
+-- One command for all who were heard.
+local bits, told = {}, 0
 local function listen(number)
-  heard[told + 1], heard[told + 2], heard[told + 3], heard[told + 4] = 'SET', 'u32', '#' .. number, second
+  bits[told + 1], bits[told + 2], bits[told + 3], bits[told + 4] = 'SET', 'u1', number, '1'
   told = told + 4
   return 0
 end
@@ -110,5 +109,5 @@ for i = 1, #numbers do
     answers[i] = known[number]
   end
 end
-if told > 0 then redis.call('BITFIELD', seen, unpack(heard)) end
+if told > 0 then redis.call('BITFIELD', heard, unpack(bits)) end
 return answers

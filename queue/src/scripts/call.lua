@@ -1,7 +1,7 @@
 -- call: carries out one decision: sweeps what expired, then calls the lowest places in line.
 --
--- Keys  1 room (HASH)  2 line (ZSET)  3 seen (STRING)  4 silent  5 called  6 inside  7 buying (ZSETs)  8 missed (HASH)
---       9 returned (SET)  10 left (ZSET)  11 entered (HASH)  12 ended (ZSET)
+-- Keys  1 room (HASH)  2 line (ZSET)  3 silent  4 called  5 inside  6 buying (ZSETs)  7 missed (HASH)
+--       8 returned (SET)  9 left (ZSET)  10 entered (HASH)  11 ended (ZSET)  12 heard  13 heard1  14 heard2  15 heard3 (STRINGs)
 -- Args  1 now_ms (0 = this server's clock)   2 version of the snapshot   3 people allowed now
 --       4 carry_micro to keep   5 `directs` of the snapshot   6 now_ms of the snapshot   7 claim window in ms
 --       8 silent for longer than so many ms = skipped   9 most people looked at   10 most expired entries swept
@@ -13,12 +13,15 @@
 -- Operation id: the version. Running twice, or two gates at once: the second finds another version.
 -- Who is skipped for silence goes to `silent` and loses nothing. A called one who does not claim in time goes there
 --   too, the first time; the second time is final. beat.lua puts the silent back at their old place.
+-- Who was heard is one bit per number in `heard`, the slot that lasts. A tick that finds it a third of the silence old
+--   begins a new one and keeps three before it, by the room's field `heard`: when each began, the newest first. A slot
+--   counts while its end is not longer ago than the silence, so nobody is silent too soon, and some for a third longer.
 --   While a draw is being written down, only places that are written are called.
 -- Races: claim, beat, leave, join are scripts too, so they run before or after. A claim after its deadline is
 --   refused there, swept or not.
 -- Crash: all of it or nothing. Between two runs of one tick the rest is kept in `carry_micro`, which the next tick
 --   caps at one second's worth.
-if #KEYS ~= 12 or #ARGV ~= 15 then return redis.error_reply('BADARG count') end
+if #KEYS ~= 15 or #ARGV ~= 15 then return redis.error_reply('BADARG count') end
 for i = 1, 15 do
   if i ~= 12 and (#ARGV[i] > 16 or not ARGV[i]:match('^%d+$') or tonumber(ARGV[i]) > 9007199254740991) then
     return redis.error_reply('BADARG ' .. i)
@@ -28,8 +31,9 @@ if not ARGV[12]:match('^[a-z_]+$') or #ARGV[12] > 32 then return redis.error_rep
 local look_max, sweep_max = tonumber(ARGV[9]), tonumber(ARGV[10])
 if look_max > 2000 or sweep_max > 2000 then return redis.error_reply('BADARG bound') end
 
-local room, line, seen, silent, called, inside, buying, missed, returned, left, entered, ended = unpack(KEYS)
-local fields = { 'version', 'directs', 'frontier', 'skew_ms', 'draw_count', 'drawn_to' }
+local room, line, silent, called, inside, buying, missed, returned, left, entered, ended = unpack(KEYS)
+local slots = { unpack(KEYS, 12) }
+local fields = { 'version', 'directs', 'frontier', 'skew_ms', 'draw_count', 'drawn_to', 'heard' }
 local state = redis.call('HMGET', room, unpack(fields))
 local version, directs, frontier = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
 if version ~= tonumber(ARGV[2]) then return { 0 } end
@@ -40,6 +44,39 @@ if now == 0 then
 end
 now = now + tonumber(state[4] or 0)
 local text = function(n) return string.format('%.0f', n) end
+
+local begun = {}
+for begun_ms in string.gmatch(state[7] or '', '%d+') do begun[#begun + 1] = tonumber(begun_ms) end
+local silence_ms = tonumber(ARGV[8])
+if not begun[1] or now < begun[1] or now - begun[1] >= math.ceil(silence_ms / 3) then
+  -- What was heard before the first tick belongs to the first slot.
+  for i = begun[1] and #slots or 1, 2, -1 do
+    if redis.call('EXISTS', slots[i - 1]) == 1 then redis.call('RENAME', slots[i - 1], slots[i]) else redis.call('DEL', slots[i]) end
+  end
+  table.insert(begun, 1, now)
+  for i = 1, #begun do begun[i] = text(begun[i]) end
+  redis.call('HSET', room, 'heard', table.concat(begun, ':', 1, math.min(#begun, #slots)))
+end
+-- Which of these numbers were heard, by index.
+local function heard_of(numbers)
+  local heard, rest = {}, {}
+  for i = 1, #numbers do rest[i] = i end
+  for slot = 1, #slots do
+    if #rest == 0 or slot > 1 and not (begun[slot - 1] and tonumber(begun[slot - 1]) >= now - silence_ms) then break end
+    local ask = {}
+    for _, i in ipairs(rest) do
+      ask[#ask + 1] = 'GET'
+      ask[#ask + 1] = 'u1'
+      ask[#ask + 1] = numbers[i]
+    end
+    local bits, unheard = redis.call('BITFIELD_RO', slots[slot], unpack(ask)), {}
+    for k, i in ipairs(rest) do
+      if bits[k] == 1 then heard[i] = true else unheard[#unheard + 1] = i end
+    end
+    rest = unheard
+  end
+  return heard
+end
 
 local function expired(key, since_ms)
   return redis.call('ZRANGEBYSCORE', key, '-inf', text(since_ms or now), 'LIMIT', 0, sweep_max)
@@ -75,7 +112,7 @@ local todo = math.max(0, tonumber(ARGV[3]) - math.max(0, directs - tonumber(ARGV
 local draw_count, drawn_to = tonumber(state[5] or 0), tonumber(state[6] or 0)
 local drawing = drawn_to < draw_count
 if drawing then todo = math.min(todo, redis.call('ZCOUNT', line, '-inf', text(drawn_to * 8))) end
-local deadline, heard_since = now + tonumber(ARGV[7]), math.floor((now - tonumber(ARGV[8])) / 1000)
+local deadline = now + tonumber(ARGV[7])
 local looked, calls, skips, inversions, empty = 0, 0, 0, 0, false
 while calls < todo and looked < look_max do
   local heads = redis.call('ZPOPMIN', line, math.min(todo - calls, look_max - looked))
@@ -83,20 +120,17 @@ while calls < todo and looked < look_max do
     empty = true
     break
   end
-  local numbers, places, ask = {}, {}, {}
+  local numbers, places = {}, {}
   for i = 1, #heads, 2 do
     numbers[#numbers + 1] = heads[i]
     places[#places + 1] = tonumber(heads[i + 1])
-    ask[#ask + 1] = 'GET'
-    ask[#ask + 1] = 'u32'
-    ask[#ask + 1] = '#' .. heads[i]
   end
   looked = looked + #numbers
-  local heard = redis.call('BITFIELD_RO', seen, unpack(ask))
+  local heard = heard_of(numbers)
   local to_called, to_silent = {}, {}
   for i, number in ipairs(numbers) do
     local place = places[i]
-    if tonumber(heard[i] or 0) < heard_since then
+    if not heard[i] then
       to_silent[#to_silent + 1] = text(place)
       to_silent[#to_silent + 1] = number
     else

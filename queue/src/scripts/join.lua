@@ -1,6 +1,6 @@
 -- join: gives newcomers the next numbers, once per join key; many in one run.
 --
--- Keys  1 room (HASH)  2 line  3 lobby (ZSETs)  4 seen (STRING)  5 called (ZSET)  6 joins (HASH)  7 codes (HASH)
+-- Keys  1 room (HASH)  2 line  3 lobby (ZSETs)  4 heard (STRING)  5 called (ZSET)  6 joins (HASH)  7 codes (HASH)
 --       8 entrants (STRING)  9 stock (HASH)
 -- Args  1 now_ms (0 = this server's clock)   2 most people in line   3 claim window in ms
 --       4 a tick's spare places count for so many ms (0 = nobody enters directly)   5 1 = the room looks at its stock
@@ -44,7 +44,7 @@ for i = 13, #ARGV, 7 do
   end
 end
 
-local room, line, lobby, seen, called, joins, codes, entrants, stock = unpack(KEYS)
+local room, line, lobby, heard, called, joins, codes, entrants, stock = unpack(KEYS)
 local waiting_max, claim_window_ms, spare_age_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local next_min, place_min, gap, hold_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local starts_ms, gate, batch = tonumber(ARGV[10]), '~' .. ARGV[11], ARGV[12]
@@ -58,7 +58,7 @@ end
 now = now + tonumber(state[5] or 0)
 -- `%d` is half the work of `%.0f`, and every number here is a whole one below 2^53.
 local text = function(n) return string.format('%d', n) end
-local now_text, second = text(now), text(math.floor(now / 1000))
+local now_text = text(now)
 
 local next_number, last_tick_ms, spare = tonumber(state[1] or 1), tonumber(state[2] or 0), tonumber(state[3] or 0)
 local hold_until_ms, frontier = tonumber(state[4] or 0), tonumber(state[6] or 0)
@@ -75,7 +75,8 @@ local function set_tag(lane, tag)
 end
 if next_number < next_min then
   next_number = next_min + gap
-  for lane = 0, 7 do set_tag(lane, math.max(tag_of(lane), math.floor(place_min / 8) + gap)) end
+  -- Each number is worth a thousand tags of a lane that has the whole rate (`lane.rs`).
+  for lane = 0, 7 do set_tag(lane, math.max(tag_of(lane), math.floor(place_min / 8)) + 1000 * gap) end
   hold_until_ms = math.max(hold_until_ms, now + hold_ms)
   changed.hold_until_ms, changed.lost_ms = text(hold_until_ms), text(now)
 end
@@ -100,12 +101,12 @@ if again then
   for entry in rest:gmatch('([^,]*),') do before[#before + 1] = entry end
 end
 
-local replies, kept, heard, newcomers, entered = {}, {}, {}, {}, 0
+local replies, kept, bits, newcomers, entered = {}, {}, {}, {}, 0
 local function listen(number)
-  heard[#heard + 1] = 'SET'
-  heard[#heard + 1] = 'u32'
-  heard[#heard + 1] = '#' .. number
-  heard[#heard + 1] = second
+  bits[#bits + 1] = 'SET'
+  bits[#bits + 1] = 'u1'
+  bits[#bits + 1] = number
+  bits[#bits + 1] = '1'
 end
 -- Who has no key is remembered without visitor and nonce: the same batch brings them again.
 local function known(entry, visitor, record)
@@ -187,7 +188,7 @@ for i = 13, #ARGV, 7 do
 end
 if not again and batch ~= '0' then redis.call('HSET', joins, gate, batch .. '|' .. table.concat(kept, ',') .. ',') end
 if #newcomers > 0 then redis.call('ZADD', line, 'NX', unpack(newcomers)) end
-if #heard > 0 then redis.call('BITFIELD', seen, unpack(heard)) end
+if #bits > 0 then redis.call('BITFIELD', heard, unpack(bits)) end
 if entered > 0 then
   local second = math.floor(now / 1000)
   local field = 'r' .. (second % 64)

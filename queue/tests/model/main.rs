@@ -17,6 +17,7 @@ mod support;
 use queue::keys::RoomKeys;
 use queue::lane::{DEMOTED, Lane};
 use queue::line::{BatchId, JoinRequest, Line};
+use queue::marks::Marks;
 use queue::settings::RoomSettings;
 use reference::{Model, Remembered, alive};
 use service_kit::ids::VisitorId;
@@ -176,6 +177,20 @@ impl Run {
         self.check(&format!("beat {tickets:?}"), &real, &model);
     }
 
+    /// Signs of life that ask nothing, of anybody: whoever is not in the line is heard without effect.
+    async fn mark(&mut self) {
+        let mut marks = Marks::default();
+        let tickets: Vec<(u64, u64)> = (0..1 + self.model.next / 4).map(|_| self.some_ticket()).collect();
+        for (number, place) in &tickets {
+            marks.insert(*number, *place);
+            self.model.hear(*number);
+        }
+        for _ in 0..1 + self.random.below(2) {
+            self.gate().mark(&self.room, &marks).await.unwrap();
+        }
+        self.log.push(format!("{} mark {tickets:?}", self.now()));
+    }
+
     async fn claim(&mut self) {
         let called: Vec<u64> = self.model.called.keys().copied().collect();
         let (number, place) = if called.is_empty() || self.random.below(4) == 0 {
@@ -271,7 +286,8 @@ impl Run {
         match self.random.below(100) {
             0..24 => self.join().await,
             24..54 => self.tick().await,
-            54..68 => self.beat().await,
+            54..62 => self.beat().await,
+            62..68 => self.mark().await,
             68..80 => self.claim().await,
             80..86 => self.renew_or_end().await,
             86..91 => self.leave().await,
@@ -386,7 +402,7 @@ async fn run_seeds(seeds: Vec<u64>) -> Seen {
                 seen.reasons.insert(name);
             }
         }
-        redis.command("DEL", &[&run.keys.line(), &run.keys.seen(), &run.keys.joins()]).await.unwrap();
+        redis.command("DEL", &[&run.keys.line(), &run.keys.heard(), &run.keys.joins()]).await.unwrap();
     }
     seen
 }

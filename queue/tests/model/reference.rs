@@ -29,8 +29,8 @@ pub struct Model {
     pub line: BTreeMap<u64, u64>,
     /// number → place, of everybody who ever had one: what the tickets say
     pub tickets: BTreeMap<u64, u64>,
-    /// number → second of the last heartbeat
-    pub heard: BTreeMap<u64, i64>,
+    /// Who was heard in which slot of time: when it began (not known before the first tick), the newest first.
+    pub heard: Vec<(Option<i64>, BTreeSet<u64>)>,
     pub silent: BTreeSet<u64>,
     pub called: BTreeMap<u64, i64>,
     pub inside: BTreeMap<u64, i64>,
@@ -65,13 +65,13 @@ pub fn alive(leases: &BTreeMap<u64, i64>, now: i64) -> u64 {
 
 impl Model {
     pub fn new() -> Self {
-        Self { next: 1, ..Self::default() }
+        Self { next: 1, heard: vec![Default::default()], ..Self::default() }
     }
 
     pub fn join(&mut self, room: &RoomSettings, key: Option<&str>, visitor: &str, lane: u8, clock: i64) -> Joined {
         let now = clock + self.skew_ms;
         if let Some((number, joined, owner)) = key.and_then(|k| self.joins.get(k).cloned()) {
-            self.heard.insert(number, now.div_euclid(1_000));
+            self.hear(number);
             let until = self.called.get(&number).copied().filter(|until| *until > now);
             return (number, self.tickets[&number], joined, false, until, owner);
         }
@@ -86,7 +86,7 @@ impl Model {
         if let Some(key) = key {
             self.joins.insert(key.to_owned(), (number, now, visitor.to_owned()));
         }
-        self.heard.insert(number, now.div_euclid(1_000));
+        self.hear(number);
         let shelf = !room.stock_aware || self.stock.is_some_and(|(available, _)| available > 0);
         let fresh = now >= self.last_tick_ms && now - self.last_tick_ms < SPARE_AGE_MAX_MS;
         // The gate looks at its own clock for the hours of the room, the script for the rest.
@@ -229,10 +229,19 @@ impl Model {
         self.buying.retain(|_, until| *until > now);
         self.entered.retain(|n, _| self.inside.contains_key(n) || self.buying.contains_key(n));
         self.ended.retain(|_, until| *until > now);
+        let silence_ms = i64::from(room.silence_ms);
+        match self.heard[0].0 {
+            None => self.heard[0].0 = Some(now),
+            Some(begun) if now >= begun && now - begun < (silence_ms + 2) / 3 => {}
+            Some(_) => {
+                self.heard.insert(0, (Some(now), BTreeSet::new()));
+                self.heard.truncate(4);
+            }
+        }
         let (mut calls, mut skips) = (0, 0);
         while allowed > 0 {
             let Some((place, number)) = self.line.pop_first() else { break };
-            if self.heard[&number] < (now - i64::from(room.silence_ms)).div_euclid(1_000) {
+            if !self.was_heard(number, now - silence_ms) {
                 self.silent.insert(number);
                 skips += 1;
                 continue;
@@ -251,16 +260,27 @@ impl Model {
         (calls, skips, over.len() as u64, reason)
     }
 
-    fn stand(&mut self, number: u64, place: u64, now: i64) -> Presence {
+    /// A sign of life that asks nothing.
+    pub fn hear(&mut self, number: u64) {
+        self.heard[0].1.insert(number);
+    }
+
+    /// A slot ends when the next one begins.
+    fn was_heard(&self, number: u64, since: i64) -> bool {
+        let ends = std::iter::once(i64::MAX).chain(self.heard.iter().map(|(begun, _)| begun.unwrap_or(i64::MIN)));
+        self.heard.iter().zip(ends).any(|((_, numbers), end)| end >= since && numbers.contains(&number))
+    }
+
+    fn stand(&mut self, number: u64, place: u64) -> Presence {
         self.line.insert(place, number);
-        self.heard.insert(number, now.div_euclid(1_000));
+        self.hear(number);
         Presence::Waiting
     }
 
     pub fn beat(&mut self, number: u64, place: u64, clock: i64) -> Presence {
         let now = clock + self.skew_ms;
         if self.line.values().any(|n| *n == number) {
-            self.heard.insert(number, now.div_euclid(1_000));
+            self.hear(number);
             return Presence::Waiting;
         }
         if let Some(until) = self.called.get(&number) {
@@ -273,13 +293,13 @@ impl Model {
                 self.missed_once.remove(&number);
                 return Presence::Missed;
             }
-            return self.stand(number, place, now);
+            return self.stand(number, place);
         }
         if let Some(until) = self.inside.get(&number).or(self.buying.get(&number)) {
             return if *until > now { Presence::Inside } else { Presence::Missed };
         }
         if self.silent.remove(&number) {
-            return self.stand(number, place, now);
+            return self.stand(number, place);
         }
         if self.left.contains(&number) {
             return Presence::Left;
@@ -290,7 +310,7 @@ impl Model {
         self.take_as_evidence(number, now);
         let tag = self.tags.entry((place % 8) as u8).or_default();
         *tag = (*tag).max(place / 8);
-        self.stand(number, place, now)
+        self.stand(number, place)
     }
 
     /// A ticket with a number that was never given: the store lost its memory.

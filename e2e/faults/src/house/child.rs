@@ -88,6 +88,8 @@ struct Shared {
     acts: mpsc::UnboundedSender<Act>,
     /// 0 = does not run.
     pid: AtomicU32,
+    /// Pauses by the bench that have not ended.
+    pauses: AtomicU32,
     may_run: watch::Sender<bool>,
     ready: watch::Sender<bool>,
     /// What Redis finds at its next start in place of its files.
@@ -118,6 +120,7 @@ impl Process {
             zero,
             acts,
             pid: AtomicU32::new(0),
+            pauses: AtomicU32::new(0),
             may_run: watch::Sender::new(true),
             ready: watch::Sender::new(false),
             next_files: watch::Sender::new(None),
@@ -145,11 +148,36 @@ impl Process {
         let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
-    /// Whether it stands still by SIGSTOP.
-    pub fn is_stopped(&self) -> bool {
+    /// Stops it until [`Self::go_on`]; false when it does not run.
+    pub fn pause(&self) -> bool {
+        self.shared.pauses.fetch_add(1, Ordering::SeqCst);
+        self.signal(Signal::STOP)
+    }
+    /// Ends a pause.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+        self.shared.pauses.fetch_sub(1, Ordering::SeqCst);
+    }
+    /// Whether it stands at a fail point: stopped, and not by a pause.
+    pub fn stands(&self) -> bool {
+        if self.shared.pauses.load(Ordering::SeqCst) > 0 {
+            return false;
+        }
         let stat = self.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
         // The state is the first word after the name in brackets.
         stat.as_deref().and_then(|stat| stat.rsplit(')').next()?.split_whitespace().next()) == Some("T")
+    }
+    /// Lets it go on whenever it stands at a fail point, from now on: that comes too late for its fault.
+    pub fn keep_awake(&self) {
+        let process = self.clone();
+        tokio::spawn(async move {
+            while !process.shared.is_over() {
+                if process.stands() {
+                    process.signal(Signal::CONT);
+                }
+                tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            }
+        });
     }
     /// kill -9, and no new start before [`Self::allow`].
     pub fn kill(&self) -> bool {

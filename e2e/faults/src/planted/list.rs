@@ -95,7 +95,7 @@ pub const BUGS: &[Bug] = &[
     code("key-is-ignored", "a payment, cancel or refund is done again for the same key", &["I10"]),
     Bug {
         in_code: false,
-        lua: &[Lua { script: HOLD, from: "if had ~= quantity then return {'reused'} end", to: "" }],
+        lua: &[Lua { script: HOLD, from: "if had ~= quantity and state ~= 's' then return {'reused'} end", to: "" }],
         sql: &[Sql::Function {
             name: "place_holds",
             from: "IF prior.fingerprint = e.fingerprint THEN",
