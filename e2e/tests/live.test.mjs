@@ -197,8 +197,11 @@ describe("the page's script", () => {
   async function live(page, ms, step = 500) {
     for (let t = 0; t < ms; t += step) {
       await page.clock.runFor(step);
-      do await page.waitForTimeout(10);
-      while (questions?.pending > 0);
+      // Quiet twice: an answer that has just come is still being read.
+      for (let quiet = 0; quiet < 2; ) {
+        await page.waitForTimeout(5);
+        quiet = questions?.pending > 0 || (await page.evaluate(() => window.asking)) > 0 ? 0 : quiet + 1;
+      }
     }
   }
 
