@@ -1,8 +1,8 @@
 //! Who was heard, one bit per number: what a gate has to say of people who simply wait (`scripts/mark.lua`).
 //!
 //! A heartbeat on its own costs the store some 4 µs of Lua; a round of marks costs it one OR over as many bits as there
-//! are numbers, whoever was heard. A mark asks nothing, so it is for tickets whose answer is known: [`Board::simply_waits`]
-//! (`crate::board::Board`).
+//! are numbers, whoever was heard. A mark asks nothing, so it is for tickets whose answer is known:
+//! [`crate::board::Board::simply_waits`].
 
 use std::collections::BTreeMap;
 

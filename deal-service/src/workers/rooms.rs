@@ -51,17 +51,19 @@ async fn publish(app: &App, published: &mut HashSet<RoomId>) -> anyhow::Result<(
         if !listed.contains_key(&room) {
             wanted.numbers_from = numbers_from(app, deal.id, published.contains(&room)).await?;
         }
-        published.insert(room.clone());
         if listed.get(&room) != Some(&wanted) {
             registry::publish(redis, &wanted).await?;
             tracing::info!(%room, "published a room");
         }
+        // Only now: a room whose first try failed is new, and must not begin with a hold.
+        published.insert(room);
     }
     let over_ms = now_ms().saturating_sub(config.keep_room_ms);
     for RoomSettings { room, ends_at_ms, .. } in steered {
         if room.deal().is_some() && ends_at_ms < over_ms && !deals.iter().any(|d| RoomId::of_deal(d.id) == room) {
             registry::retract(redis, &room).await?;
             app.parts.fast.forget(&room).await?;
+            published.remove(&room);
             tracing::info!(%room, "took a room back; its deal ended long ago");
         }
     }

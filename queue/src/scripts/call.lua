@@ -13,10 +13,10 @@
 -- Operation id: the version. Running twice, or two gates at once: the second finds another version.
 -- Who is skipped for silence goes to `silent` and loses nothing. A called one who does not claim in time goes there
 --   too, the first time; the second time is final. beat.lua puts the silent back at their old place.
+--   While a draw is being written down, only places that are written are called.
 -- Who was heard is one bit per number in `heard`, the slot that lasts. A tick that finds it a third of the silence old
 --   begins a new one and keeps three before it, by the room's field `heard`: when each began, the newest first. A slot
 --   counts while its end is not longer ago than the silence, so nobody is silent too soon, and some for a third longer.
---   While a draw is being written down, only places that are written are called.
 -- Races: claim, beat, leave, join are scripts too, so they run before or after. A claim after its deadline is
 --   refused there, swept or not.
 -- Crash: all of it or nothing. Between two runs of one tick the rest is kept in `carry_micro`, which the next tick

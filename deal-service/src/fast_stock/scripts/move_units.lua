@@ -9,7 +9,8 @@
 --         what comes back: the payment of this very order is still to be told here)
 -- Operation id: the event id, kept in `ops` as long as the stock lives.
 -- Races: events of one order may come in either order. Money that went back before its payment was told waits for it,
--- or the payment would find no unit and the hold would count for ever. A filling raises the epoch under the deal's lock in the ledger, so an event of an older epoch is part of it.
+-- or the payment would find no unit and the hold would count for ever.
+-- A filling raises the epoch under the deal's lock in the ledger, so an event of an older epoch is part of it.
 -- `available` may fall below 0 for a moment when units that the ledger has sold late are held here and not yet
 -- committed: those holds are refused by the ledger and come back.
 
