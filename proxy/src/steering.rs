@@ -38,8 +38,9 @@ impl Steering {
     /// # Errors
     /// See [`StoreError`]: everything stays as it was.
     pub async fn look(&mut self, rooms: &Rooms, store: &Redis) -> Result<bool, StoreError> {
-        let Some(listing) = registry::fetch(store, self.known.version()).await? else { return Ok(false) };
-        let news = self.known.take(listing, now_ms());
+        let at_ms = now_ms();
+        let Some(listing) = registry::fetch(store, self.known.version(at_ms)).await? else { return Ok(false) };
+        let news = self.known.take(listing, at_ms);
         registry::restore(store, &news.lost, |room| rooms.get(room.as_str()).map_or_else(now_ms, |r| r.now_ms())).await;
         if self.journal.is_on() {
             for room in &news.spoken {

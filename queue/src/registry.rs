@@ -162,9 +162,10 @@ impl Known {
         Self { fixed, version: 0, published: Vec::new(), steered: BTreeMap::new(), keep_until_ms: 0 }
     }
 
-    /// The version to ask with.
-    pub fn version(&self) -> i64 {
-        self.version
+    /// The version to ask with. When missing rooms need not stay any longer, everything is asked for once more: what
+    /// was taken off the list meanwhile made no later version.
+    pub fn version(&self, now_ms: i64) -> i64 {
+        if self.keep_until_ms > 0 && now_ms >= self.keep_until_ms { 0 } else { self.version }
     }
 
     /// What operators said last about `room`.
@@ -185,6 +186,8 @@ impl Known {
         let jumped = listing.version < self.version || listing.version.saturating_sub(self.version) >= VERSION_JUMP;
         if listing.version == 0 || (self.version > 0 && jumped) {
             self.keep_until_ms = now_ms.saturating_add(REPUBLISH_MS);
+        } else if now_ms >= self.keep_until_ms {
+            self.keep_until_ms = 0;
         }
         self.version = listing.version;
         if let Some(mut published) = listing.published {
@@ -285,9 +288,11 @@ mod tests {
         let news = known.take(listing(9_000_001, &["b"], &[("b", said(2, 10, true))]), 300);
         assert_eq!(names(&known), ["b paused", "a paused"]);
         assert_eq!(news.lost.len(), 1);
-        // A minute later a room that nobody published is gone.
-        known.take(listing(9_000_002, &["b"], &[("b", said(2, 10, true))]), 100_000);
-        assert_eq!(names(&known), ["b paused"]);
+        // A minute later a room that nobody published is gone: everything is asked for again, once.
+        assert_eq!((known.version(301), known.version(100_000)), (9_000_001, 0));
+        let news = known.take(listing(9_000_001, &["b"], &[("b", said(2, 10, true))]), 100_000);
+        assert_eq!((names(&known), news.changed), (vec!["b paused".to_owned()], true));
+        assert_eq!(known.version(100_001), 9_000_001);
     }
 
     #[test]

@@ -194,7 +194,7 @@ async fn a_store_that_lost_everything_gets_the_operators_word_back() {
     assert_eq!(known.take(fetch(&redis, 0).await.unwrap().unwrap(), 0).spoken, std::slice::from_ref(&drop.room));
     redis.command("FLUSHALL", &[]).await.unwrap();
 
-    let news = known.take(fetch(&redis, known.version()).await.unwrap().unwrap(), 10);
+    let news = known.take(fetch(&redis, known.version(10)).await.unwrap().unwrap(), 10);
     assert_eq!(known.rooms()[0].rate_per_s, 3, "the gate goes on as it was told");
     // Two gates at once, and once more: one entry.
     tokio::join!(registry::restore(&redis, &news.lost, |_| 9_000), registry::restore(&redis, &news.lost, |_| 9_000),);

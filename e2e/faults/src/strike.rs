@@ -5,6 +5,7 @@ use crate::evidence::Act;
 use crate::history::Zero;
 use crate::house::House;
 use crate::house::child::{Files, Process};
+use crate::house::config::HOLD_TTL_MS;
 use crate::nemesis::{Fault, Harm, Planned};
 use anyhow::Context as _;
 use rustix::process::Signal;
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 
 /// Longest wait for a role to come to a fail point, in ms.
 const STAND_MS: u64 = 7_000;
+/// The same where a hold must have lived its life first: that, a slow start of the crowd, and some rounds.
+const STAND_AT_EXPIRY_MS: u64 = HOLD_TTL_MS.unsigned_abs() + 5_000;
 /// Largest piece of a filler, in bytes; the last bytes are taken one by one below it.
 const FILL_BYTES: usize = 64 * 1024;
 
@@ -102,7 +105,8 @@ async fn one(house: &House, fault: &Fault) -> anyhow::Result<String> {
                     rest(2).await;
                 }
             };
-            let waited = tokio::time::timeout(Duration::from_millis(STAND_MS), stands).await;
+            let longest_ms = if point.starts_with("X2") { STAND_AT_EXPIRY_MS } else { STAND_MS };
+            let waited = tokio::time::timeout(Duration::from_millis(longest_ms), stands).await;
             if waited.is_err() {
                 role.keep_awake();
                 anyhow::bail!("{point} was not reached at hit {hit}");

@@ -6,6 +6,7 @@ use crate::child::Role;
 use crate::server::{Server, free_address};
 use anyhow::Context as _;
 use queue::keys::RoomKeys;
+use queue::lane::{LANE_SLOTS, UNIT};
 use queue::line::{BatchId, JOIN_PEOPLE_MAX, JoinRequest, Line};
 use queue::pass::{Pass, PassSigner};
 use queue::registry;
@@ -165,7 +166,7 @@ impl House {
         let ticket = Ticket {
             room: room.settings.room.clone(),
             number,
-            place: number * 8,
+            place: number * UNIT * LANE_SLOTS,
             visitor: VisitorId::new(),
             joined_ms: now_ms(),
             promise_low_ms: 0,
