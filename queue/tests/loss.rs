@@ -201,6 +201,27 @@ async fn an_old_copy_and_gates_that_remember_nothing_give_no_number_twice() {
 }
 
 #[tokio::test]
+async fn a_copy_that_comes_back_twice_does_not_begin_twice_at_the_same_number() {
+    let directory = ScratchDir::new().unwrap();
+    let home = directory.path().join("a");
+    let server = PrivateRedis::start(&home).await.unwrap();
+    let gate = Gate::on(&server).await;
+    let room = room("twice");
+    support::crowd(&gate.line, &room, 200, T).await;
+    gate.line.at(T).tick(&room).await.unwrap();
+    let mut given = vec![];
+    for (home, now) in [("b", T + 2_000), ("c", T + 3_000)] {
+        copy(&directory.path().join("a"), &directory.path().join(home));
+        let old = PrivateRedis::start(&directory.path().join(home)).await.unwrap();
+        let fresh = Gate::on(&old).await;
+        assert_eq!(fresh.line.at(now).tick(&room).await.unwrap().reason, LimitReason::Store);
+        given.push(support::join(&fresh.line, &room, "newer", now).await);
+    }
+    // Between the two, a second in which ten thousand might have come.
+    assert!(given[0].number + 10_000 <= given[1].number && given[0].place < given[1].place, "{given:?}");
+}
+
+#[tokio::test]
 async fn an_empty_store_gives_no_number_that_somebody_else_remembers() {
     let directory = ScratchDir::new().unwrap();
     let server = PrivateRedis::start(directory.path()).await.unwrap();

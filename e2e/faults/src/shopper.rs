@@ -67,6 +67,8 @@ pub struct Shopper {
     /// Tries passes that open nothing.
     trespasses: bool,
     steals: bool,
+    /// Leaves for good when the answer to the first wish for units does not come: nobody asks for them again.
+    gives_up: bool,
     dice: StdRng,
     /// Orders that it made and has not seen the end of.
     open: Vec<String>,
@@ -89,6 +91,7 @@ impl Shopper {
         let steals = dice.random_ratio(1, 8);
         let (plain_keys, greedy, trespasses) =
             (dice.random_ratio(1, 3), dice.random_ratio(1, 6), dice.random_ratio(1, 5));
+        let gives_up = dice.random_ratio(1, 4);
         Self {
             proc,
             session,
@@ -102,6 +105,7 @@ impl Shopper {
             greedy,
             trespasses,
             steals,
+            gives_up,
             dice,
             open: Vec::new(),
         }
@@ -219,6 +223,7 @@ impl Shopper {
         };
         let (ask, other, more) = (hold(self.quantity, ""), hold(3 - self.quantity, ""), hold(2, "-more"));
         let answer = match self.double_clicks {
+            _ if self.gives_up => Some(self.client.once(&ask).await).filter(|answer| answer.outcome != Outcome::Info),
             true => match self.client.twice(&ask).await {
                 answer if answer.outcome != Outcome::Info => Some(answer),
                 _ => self.client.settle(&ask).await,

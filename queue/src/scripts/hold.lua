@@ -21,7 +21,8 @@ for i = 8, 10 do
   if #ARGV[i] < 1 or #ARGV[i] > 64 or not ARGV[i]:match('^[%w_-]+$') then return redis.error_reply('BADARG ' .. i) end
 end
 local room, called = unpack(KEYS)
-local state = redis.call('HMGET', room, 'version', 'skew_ms', 'hold_until_ms', 'next', 'shift_ms', 'run_id')
+local fields = { 'version', 'skew_ms', 'hold_until_ms', 'next', 'shift_ms', 'run_id', 'last_tick_ms' }
+local state = redis.call('HMGET', room, unpack(fields))
 local version = tonumber(state[1] or 0)
 if version ~= tonumber(ARGV[2]) then return 0 end
 local skew = tonumber(state[2] or 0) + tonumber(ARGV[7])
@@ -46,10 +47,12 @@ if hold_ms > 0 then
   redis.call('HINCRBY', room, 'losses', 1)
 end
 -- Numbers and places that were given must not be given again. Another process may have lost the last of them, and the
--- gates that gave them may be gone, too: then nobody remembers.
+-- gates that gave them may be gone, too: then nobody remembers. The gap grows with the time that is lost, ten numbers
+-- per ms for five minutes at most: a copy that comes back twice does not begin twice at the same number.
 local next_number, next_min = tonumber(state[4] or 1), tonumber(ARGV[4])
 if next_number < next_min or state[6] and state[6] ~= ARGV[8] then
-  local gap, tag = tonumber(ARGV[6]), math.floor(tonumber(ARGV[5]) / 8)
+  local lost_ms = math.max(0, math.min(now - tonumber(state[7] or now), 300000))
+  local gap, tag = tonumber(ARGV[6]) + 10 * lost_ms, math.floor(tonumber(ARGV[5]) / 8)
   redis.call('HSET', room, 'next', string.format('%.0f', math.max(next_number, next_min) + gap))
   -- Each number is worth a thousand tags of a lane that has the whole rate (`lane.rs`).
   for lane = 0, 7 do

@@ -31,12 +31,21 @@ for i = 1, 12 do
   if i ~= 11 and not whole(ARGV[i]) then return redis.error_reply('BADARG ' .. i) end
 end
 if #ARGV[11] ~= 22 or not ARGV[11]:match('^[%w_-]+$') then return redis.error_reply('BADARG 11') end
+-- Nearly everybody in a batch brings the same lane, cost and limit: each is looked at once.
+local function once(check)
+  local seen = {}
+  return function(text)
+    if not seen[text] then seen[text] = check(text) end
+    return seen[text]
+  end
+end
+local is_whole, is_lane = once(whole), once(function(text) return text:match('^[0-7]$') end)
 for i = 13, #ARGV, 7 do
   local key, visitor, lane, cost, code, uses_max, record = unpack(ARGV, i, i + 6)
-  if #key > 128 or key:match('[^!-~]') or key:sub(1, 1) == '~' then return redis.error_reply('BADARG key') end
-  if #visitor ~= 22 or not visitor:match('^[%w_-]+$') then return redis.error_reply('BADARG visitor') end
-  if not lane:match('^[0-7]$') or not whole(cost) or not whole(uses_max) then return redis.error_reply('BADARG lane') end
-  if #code > 64 or code:match('[^!-~]') then return redis.error_reply('BADARG code') end
+  if key ~= '' and (#key > 128 or key:match('[^!-~]') or key:sub(1, 1) == '~') then return redis.error_reply('BADARG key') end
+  if #visitor ~= 22 or visitor:match('[^%w_-]') then return redis.error_reply('BADARG visitor') end
+  if not is_lane(lane) or not is_whole(cost) or not is_whole(uses_max) then return redis.error_reply('BADARG lane') end
+  if code ~= '' and (#code > 64 or code:match('[^!-~]')) then return redis.error_reply('BADARG code') end
   if record ~= '' then
     local leaf, nonce = record:match('^(%x+)$'), nil
     if not leaf then leaf, nonce = record:match('^(%x+):(.*)$') end
@@ -57,7 +66,8 @@ if now == 0 then
 end
 now = now + tonumber(state[5] or 0)
 -- `%d` is half the work of `%.0f`, and every number here is a whole one below 2^53.
-local text = function(n) return string.format('%d', n) end
+local format = string.format
+local function text(n) return format('%d', n) end
 local now_text = text(now)
 
 local next_number, last_tick_ms, spare = tonumber(state[1] or 1), tonumber(state[2] or 0), tonumber(state[3] or 0)
@@ -102,11 +112,11 @@ if again then
 end
 
 local replies, kept, bits, newcomers, entered = {}, {}, {}, {}, 0
-local function listen(number)
-  bits[#bits + 1] = 'SET'
-  bits[#bits + 1] = 'u1'
-  bits[#bits + 1] = number
-  bits[#bits + 1] = '1'
+local first_new = next_number
+-- So many numbers from this one on were heard.
+local function listen(number, count)
+  local at = #bits
+  bits[at + 1], bits[at + 2], bits[at + 3], bits[at + 4] = 'SET', 'u' .. count, text(number), text(2 ^ count - 1)
 end
 -- Who has no key is remembered without visitor and nonce: the same batch brings them again.
 local function known(entry, visitor, record)
@@ -118,7 +128,7 @@ local function known(entry, visitor, record)
   if nonce == '' then nonce = nil end
   local deadline = tonumber(redis.call('ZSCORE', called, number) or 0)
   if deadline <= now then deadline = 0 end
-  listen(number)
+  listen(number, 1)
   return { tonumber(number), tonumber(place), tonumber(joined), 0, deadline, owner, nonce }
 end
 local function newcomer(key, visitor, lane, cost, code, uses_max, record)
@@ -156,7 +166,6 @@ local function newcomer(key, visitor, lane, cost, code, uses_max, record)
       newcomers[#newcomers + 1] = number_text
     end
   end
-  listen(number_text)
   local entry = number_text .. ':' .. place_text .. ':' .. now_text
   if key ~= '' then redis.call('HSET', joins, key, entry .. ':' .. visitor .. (nonce and ':' .. nonce or '')) end
   return { number, place, now, 1, deadline, visitor, nonce }, entry
@@ -188,6 +197,7 @@ for i = 13, #ARGV, 7 do
 end
 if not again and batch ~= '0' then redis.call('HSET', joins, gate, batch .. '|' .. table.concat(kept, ',') .. ',') end
 if #newcomers > 0 then redis.call('ZADD', line, 'NX', unpack(newcomers)) end
+for number = first_new, next_number - 1, 32 do listen(number, math.min(32, next_number - number)) end
 if #bits > 0 then redis.call('BITFIELD', heard, unpack(bits)) end
 if entered > 0 then
   local second = math.floor(now / 1000)

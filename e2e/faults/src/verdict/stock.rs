@@ -10,6 +10,8 @@ pub const GRACE_MS: i64 = 5_000;
 
 /// How long Redis may offer more than the ledger has, in microseconds: two looks are never of one instant.
 const LASTING_US: u64 = 1_500_000;
+/// What Redis offered for so long before a fault is not explained by it, in microseconds.
+const STANDING_US: u64 = 500_000;
 /// How soon an empty Redis is filled, in microseconds.
 const EMPTY_GRACE_US: u64 = 3_000_000;
 /// How soon after any other fault the two stores agree again, in microseconds: a lease of the outbox, or a divergence
@@ -92,19 +94,22 @@ pub fn i1_never_oversold(e: &Evidence) -> Check {
 /// that explains it. The ledger hears of every hold after Redis and of every end before it, so that is never right.
 fn lasting_offers(e: &Evidence) -> Vec<(u64, u64, i64)> {
     let mut found = Vec::new();
-    let mut since: Option<(u64, i64)> = None;
+    // From when, the least, and for how long.
+    let mut since: Option<(u64, i64, u64)> = None;
     for sample in &e.samples {
         let over = match (sample.ledger, sample.redis) {
             (Some([stock, held, sold]), Some([available, ..])) => available - (stock - held - sold),
             _ => 0,
         };
-        if over <= 0 || sample.t < explained_until(e, sample.t) {
+        let stands = since.is_some_and(|(_, _, seen)| seen >= STANDING_US);
+        if over <= 0 || !stands && sample.t < explained_until(e, sample.t) {
             since = None;
             continue;
         }
-        let (from, least) = since.map_or((sample.t, over), |(from, least)| (from, least.min(over)));
-        since = Some((from, least));
-        if sample.t.saturating_sub(from) >= LASTING_US {
+        let (from, least) = since.map_or((sample.t, over), |(from, least, _)| (from, least.min(over)));
+        let lasted_us = sample.t.saturating_sub(from);
+        since = Some((from, least, lasted_us));
+        if lasted_us >= LASTING_US {
             found.push((from, sample.t, least));
             since = None;
         }
@@ -283,6 +288,17 @@ mod tests {
         assert!(i1_never_oversold(&e).holds(), "an empty Redis has a moment to be filled");
         looks(&mut e, 30);
         assert!(!i1_never_oversold(&e).holds(), "not more than a moment");
+        let kill = |t0| crate::evidence::Act {
+            what: "kill".into(),
+            whom: "deal-service".into(),
+            t0,
+            t1: t0 + 500,
+            detail: String::new(),
+        };
+        e.nemesis.push(kill(3_100_000));
+        assert!(i1_never_oversold(&e).holds(), "a fault explains what is seen for the first time with it");
+        e.nemesis = vec![kill(1_000_000)];
+        assert!(!i1_never_oversold(&e).holds(), "and not what stood before");
     }
 
     #[test]
