@@ -210,9 +210,10 @@ async fn a_copy_that_comes_back_twice_does_not_begin_twice_at_the_same_number() 
     support::crowd(&gate.line, &room, 200, T).await;
     gate.line.at(T).tick(&room).await.unwrap();
     let mut given = vec![];
-    for (home, now) in [("b", T + 2_000), ("c", T + 3_000)] {
-        copy(&directory.path().join("a"), &directory.path().join(home));
-        let old = PrivateRedis::start(&directory.path().join(home)).await.unwrap();
+    for (name, now) in [("b", T + 2_000), ("c", T + 3_000)] {
+        let backup = directory.path().join(name);
+        copy(&home, &backup);
+        let old = PrivateRedis::start(&backup).await.unwrap();
         let fresh = Gate::on(&old).await;
         assert_eq!(fresh.line.at(now).tick(&room).await.unwrap().reason, LimitReason::Store);
         given.push(support::join(&fresh.line, &room, "newer", now).await);

@@ -67,7 +67,7 @@ pub struct Shopper {
     /// Tries passes that open nothing.
     trespasses: bool,
     steals: bool,
-    /// Leaves for good when the answer to the first wish for units does not come: nobody asks for them again.
+    /// Leaves for good when the answer to a wish for units does not come: nobody asks for them again.
     gives_up: bool,
     dice: StdRng,
     /// Orders that it made and has not seen the end of.

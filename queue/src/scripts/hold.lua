@@ -2,7 +2,7 @@
 --
 -- Keys  1 room (HASH)  2 called (ZSET)
 -- Args  1 now_ms (0 = this server's clock)   2 version of the snapshot   3 nobody is called for so many ms
---       4 highest `next` that the caller has ever seen here (0 = none)   5 highest place seen   6 gap to leave
+--       4 highest `next` that the caller has ever seen here (0 = none)   5 highest place seen   6 least gap to leave
 --       7 what to add to the room's clock, in ms, may be negative   8 run_id of this server   9 a generation, used if
 --       the room has none   10 why (a lower-case word)
 -- Reply 1 when written, 0 when the version changed: then look again

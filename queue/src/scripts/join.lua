@@ -31,21 +31,12 @@ for i = 1, 12 do
   if i ~= 11 and not whole(ARGV[i]) then return redis.error_reply('BADARG ' .. i) end
 end
 if #ARGV[11] ~= 22 or not ARGV[11]:match('^[%w_-]+$') then return redis.error_reply('BADARG 11') end
--- Nearly everybody in a batch brings the same lane, cost and limit: each is looked at once.
-local function once(check)
-  local seen = {}
-  return function(text)
-    if not seen[text] then seen[text] = check(text) end
-    return seen[text]
-  end
-end
-local is_whole, is_lane = once(whole), once(function(text) return text:match('^[0-7]$') end)
 for i = 13, #ARGV, 7 do
   local key, visitor, lane, cost, code, uses_max, record = unpack(ARGV, i, i + 6)
-  if key ~= '' and (#key > 128 or key:match('[^!-~]') or key:sub(1, 1) == '~') then return redis.error_reply('BADARG key') end
-  if #visitor ~= 22 or visitor:match('[^%w_-]') then return redis.error_reply('BADARG visitor') end
-  if not is_lane(lane) or not is_whole(cost) or not is_whole(uses_max) then return redis.error_reply('BADARG lane') end
-  if code ~= '' and (#code > 64 or code:match('[^!-~]')) then return redis.error_reply('BADARG code') end
+  if #key > 128 or key:match('[^!-~]') or key:sub(1, 1) == '~' then return redis.error_reply('BADARG key') end
+  if #visitor ~= 22 or not visitor:match('^[%w_-]+$') then return redis.error_reply('BADARG visitor') end
+  if not lane:match('^[0-7]$') or not whole(cost) or not whole(uses_max) then return redis.error_reply('BADARG lane') end
+  if #code > 64 or code:match('[^!-~]') then return redis.error_reply('BADARG code') end
   if record ~= '' then
     local leaf, nonce = record:match('^(%x+)$'), nil
     if not leaf then leaf, nonce = record:match('^(%x+):(.*)$') end
@@ -66,8 +57,7 @@ if now == 0 then
 end
 now = now + tonumber(state[5] or 0)
 -- `%d` is half the work of `%.0f`, and every number here is a whole one below 2^53.
-local format = string.format
-local function text(n) return format('%d', n) end
+local text = function(n) return string.format('%d', n) end
 local now_text = text(now)
 
 local next_number, last_tick_ms, spare = tonumber(state[1] or 1), tonumber(state[2] or 0), tonumber(state[3] or 0)
