@@ -237,6 +237,21 @@ async fn an_empty_store_gives_no_number_that_somebody_else_remembers() {
     assert!(order.ends_with(&[newcomer.number]) && order.contains(&37), "{order:?}");
 }
 
+/// Nobody has bought between the two losses: the ledger knows no more the second time, and no gate remembers.
+#[tokio::test]
+async fn an_empty_store_does_not_begin_twice_at_the_same_number() {
+    let room = RoomSettings { numbers_from: 38, ..room("emptied") };
+    let mut given = vec![];
+    for now in [T, T + 1_000] {
+        let directory = ScratchDir::new().unwrap();
+        let server = PrivateRedis::start(directory.path()).await.unwrap();
+        let gate = Gate::on(&server).await;
+        assert_eq!(gate.line.at(now).tick(&room).await.unwrap().reason, LimitReason::Store);
+        given.push(support::join(&gate.line, &room, "newer", now + 100).await);
+    }
+    assert!(given[0].number + 10_000 <= given[1].number && given[0].place < given[1].place, "{given:?}");
+}
+
 #[tokio::test]
 async fn the_operator_decides_where_the_room_says_so() {
     let directory = ScratchDir::new().unwrap();

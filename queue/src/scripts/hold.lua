@@ -48,10 +48,11 @@ if hold_ms > 0 then
 end
 -- Numbers and places that were given must not be given again. Another process may have lost the last of them, and the
 -- gates that gave them may be gone, too: then nobody remembers. The gap grows with the time that is lost, ten numbers
--- per ms for five minutes at most: a copy that comes back twice does not begin twice at the same number.
+-- per ms for five minutes at most: a copy that comes back twice does not begin twice at the same number. Of a store
+-- that is empty the time is not known: then the clock stands for it, modulo these five minutes.
 local next_number, next_min = tonumber(state[4] or 1), tonumber(ARGV[4])
 if next_number < next_min or state[6] and state[6] ~= ARGV[8] then
-  local lost_ms = math.max(0, math.min(now - tonumber(state[7] or now), 300000))
+  local lost_ms = state[7] and math.max(0, math.min(now - tonumber(state[7]), 300000)) or now % 300000
   local gap, tag = tonumber(ARGV[6]) + 10 * lost_ms, math.floor(tonumber(ARGV[5]) / 8)
   redis.call('HSET', room, 'next', string.format('%.0f', math.max(next_number, next_min) + gap))
   -- Each number is worth a thousand tags of a lane that has the whole rate (`lane.rs`).
