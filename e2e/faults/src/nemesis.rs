@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 const FAULTS_MAX: usize = 6;
 
 /// Something that goes wrong.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// kill -9, and away for some time.
@@ -236,7 +236,7 @@ impl Fault {
 }
 
 /// A fault and its moment, in ms after the opening.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Planned {
     /// When.
     pub at_ms: u64,

@@ -3,9 +3,8 @@
 use super::{program, tasks};
 use crate::say;
 use faults::house::template::Template;
-use faults::nemesis;
 use faults::planted::{self, BUGS, Bug, PROGRAM};
-use faults::run::{self, SALE_MS, Wish};
+use faults::run::{self, Wish};
 use faults::verdict::Verdict;
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -104,7 +103,7 @@ async fn hunt(template: Arc<Template>, args: PlantedArgs, bug: &'static Bug) -> 
     let Bug { name, caught_by: should, .. } = *bug;
     let mut found = Found { bug: name, should, by: Vec::new(), seed: None, runs: 0, reached: 0 };
     for seed in args.first..args.first.saturating_add(args.seeds) {
-        let wish = Wish { seed, planned: nemesis::plan(seed, SALE_MS), planted: Some(bug) };
+        let wish = Wish { seed, planned: bug.plan(seed), planted: Some(bug) };
         let folder = args.out.join(format!("{name}-seed-{seed}"));
         let verdict = Box::pin(run::run(&template, &wish, &folder)).await;
         let verdict = verdict.map_err(|error| error.context(format!("{name}, seed {seed}: {}", folder.display())))?;

@@ -1,6 +1,7 @@
 //! The planted bugs. One long table: a line more is a mistake more that the checker is proved to see.
 
 use super::{Bug, Lua, Sql};
+use crate::nemesis::{Fault, Planned};
 
 const HOLD: &str = "hold: takes units";
 const JOIN: &str = "join: gives newcomers";
@@ -9,7 +10,7 @@ const DOUBT: &str = "hold: writes down that the store is doubted";
 const STOCK_IN_HOLD: &str = "if wanted > available then return {'sold_out', known} end";
 
 const fn code(name: &'static str, breaks: &'static str, caught_by: &'static [&'static str]) -> Bug {
-    Bug { name, breaks, caught_by, in_code: true, lua: &[], sql: &[] }
+    Bug { name, breaks, caught_by, in_code: true, lua: &[], sql: &[], needs: &[] }
 }
 
 /// All of them.
@@ -28,7 +29,14 @@ pub const BUGS: &[Bug] = &[
         ],
         ..code("stock-is-not-compared", "units are taken without a look at how many there are", &["I1"])
     },
-    code("rebuild-forgets-holds", "a rebuilt fast stock offers what is held", &["I1"]),
+    Bug {
+        // Nobody can pay, so what is held stays held while Redis is filled anew.
+        needs: &[
+            Planned { at_ms: 500, fault: Fault::Kill { whom: "payment-adapter", down_ms: 9_000 } },
+            Planned { at_ms: 2_500, fault: Fault::FlushAll },
+        ],
+        ..code("rebuild-forgets-holds", "a rebuilt fast stock offers what is held", &["I1"])
+    },
     Bug {
         in_code: false,
         sql: &[Sql::Function {
@@ -47,7 +55,14 @@ pub const BUGS: &[Bug] = &[
         }],
         ..code("release-keeps-the-units", "an order ends and its units are not free", &["I5"])
     },
-    code("sweeper-sleeps", "units of a hold that was never committed stay taken", &["I5"]),
+    Bug {
+        // Between the two gates; of the shoppers of that moment one may give up.
+        needs: &[Planned {
+            at_ms: 0,
+            fault: Fault::FailPoint { role: "deal-service", point: "R1.after", hit: 6 },
+        }],
+        ..code("sweeper-sleeps", "units of a hold that was never committed stay taken", &["I5"])
+    },
     code("hold-never-expires", "a hold is not ended at its deadline", &["I4"]),
     Bug {
         in_code: false,

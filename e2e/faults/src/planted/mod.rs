@@ -7,6 +7,8 @@
 
 mod list;
 
+use crate::nemesis::{self, Planned};
+use crate::run::SALE_MS;
 use anyhow::Context as _;
 pub use list::BUGS;
 use serde_json::json;
@@ -33,6 +35,8 @@ pub struct Bug {
     pub lua: &'static [Lua],
     /// Changes of the database.
     pub sql: &'static [Sql],
+    /// Faults without which hardly anybody comes to it; they strike besides those of each seed.
+    pub needs: &'static [Planned],
 }
 
 /// Another text in a script.
@@ -69,6 +73,14 @@ impl Bug {
     /// When there is none.
     pub fn named(name: &str) -> anyhow::Result<&'static Self> {
         BUGS.iter().find(|bug| bug.name == name).with_context(|| format!("no planted bug is called `{name}`"))
+    }
+
+    /// The faults of `seed` and those that it needs, by time.
+    pub fn plan(&self, seed: u64) -> Vec<Planned> {
+        let mut planned = self.needs.to_vec();
+        planned.extend(nemesis::plan(seed, SALE_MS));
+        planned.sort_by_key(|planned| planned.at_ms);
+        planned
     }
 
     /// What [`VARIABLE`] says.
