@@ -72,14 +72,23 @@ impl Visit {
     }
 }
 
-/// Lets a request in, or answers it.
+/// Lets a request in, or answers it. What is not asked for with every request of somebody inside is in boxes: the
+/// future of a request is made and moved each time, and its size is paid for.
 pub async fn enter(desk: &Desk, asked: &Asked<'_>, room: &Room) -> Entry {
-    let settings = room.settings.load_full();
-    let presented = desk.pass(asked.headers, room, settings.copied_pass);
-    if let Presented::Pass { pass, token, by_header } = presented {
-        desk.hot.by_cache.increment(1);
-        return lease::carry_on(desk, room, pass, token, by_header).await;
+    match desk.pass(asked.headers, room, room.settings.load().copied_pass) {
+        Presented::Pass { pass, token, by_header } => {
+            desk.hot.by_cache.increment(1);
+            match lease::is_due(&pass, room.now_ms()) {
+                true => Box::pin(lease::carry_on(desk, room, pass, token, by_header)).await,
+                false => forward(pass, token.to_owned(), Vec::new()),
+            }
+        }
+        presented => Box::pin(enter_without_pass(desk, asked, room, presented)).await,
     }
+}
+
+async fn enter_without_pass(desk: &Desk, asked: &Asked<'_>, room: &Room, presented: Presented<'_>) -> Entry {
+    let settings = room.settings.load_full();
     let is_crawler = desk.door.is_crawler(asked.client);
     if !settings.bypass.is_empty()
         && let Some(bypassed) = bypassed(asked, room, &settings, is_crawler)

@@ -118,7 +118,7 @@ impl Gate {
             return mailbox::wish(&self.desk, &asked, room).map(Verdict::Mail);
         }
         if api::is_own(&path) {
-            let (label, reply) = api::answer(&self.desk, &asked).await;
+            let (label, reply) = Box::pin(api::answer(&self.desk, &asked)).await;
             ctx.route = label.into();
             return Ok(Verdict::Answer(reply));
         }

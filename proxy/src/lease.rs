@@ -26,11 +26,10 @@ fn half_life_ms(pass: &Pass) -> i64 {
     pass.expires_at_ms.saturating_sub(pass.issued_ms) / 2
 }
 
-/// Forwards somebody with a pass; carries the lease on when half of the pass's life is over.
+/// Forwards somebody whose lease [`is_due`]: the first such request carries it on.
 pub async fn carry_on(desk: &Desk, room: &Room, pass: Pass, token: &str, by_header: bool) -> Entry {
     let now_ms = room.now_ms();
-    let is_first = || room.people.renewals.due(pass.number, now_ms, now_ms.saturating_add(half_life_ms(&pass)));
-    if !is_due(&pass, now_ms) || !is_first() {
+    if !room.people.renewals.due(pass.number, now_ms, now_ms.saturating_add(half_life_ms(&pass))) {
         return forward(pass, token.to_owned(), Vec::new());
     }
     let count = |result: &'static str| counter!(metric::RENEWALS, "result" => result).increment(1);
