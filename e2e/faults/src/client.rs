@@ -218,7 +218,9 @@ fn judge(sent: Sent) -> (Answer, Ended) {
     note("order", answer.text("id"));
     note("state", answer.text("state"));
     note("problem", answer.problem());
-    note("number", &answer.body.get("number").and_then(Value::as_u64).map_or_else(String::new, |n| n.to_string()));
+    // A join has it in its status, a look at the line is the status.
+    let number = ["/status/number", "/number"].iter().find_map(|at| answer.body.pointer(at)?.as_u64());
+    note("number", &number.map_or_else(String::new, |number| number.to_string()));
     note("pass", &digest(answer.text("pass").as_bytes()));
     note("replayed", if replayed { "true" } else { "" });
     let ended = Ended { outcome: answer.outcome, status, body_digest: digest(&bytes), ids };
@@ -253,5 +255,13 @@ mod tests {
             assert_eq!(outcome(status, problem), wanted, "{status} {problem}");
         }
         assert_eq!(judge(None).1.outcome, Outcome::Info);
+    }
+
+    #[test]
+    fn the_number_is_found_where_the_gate_puts_it() {
+        for body in [r#"{"ticket":"t","status":{"number":7}}"#, r#"{"state":"waiting","number":7}"#] {
+            let (_, ended) = judge(Some((201, false, body.into())));
+            assert_eq!(ended.ids.get("number").map(String::as_str), Some("7"), "{body}");
+        }
     }
 }

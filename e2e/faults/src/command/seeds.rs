@@ -30,7 +30,7 @@ pub async fn run_seeds(args: RunArgs) -> anyhow::Result<bool> {
     }
     sum.failed.sort_unstable();
     say(&sum.table());
-    Ok(sum.failed.is_empty())
+    Ok(sum.failed.is_empty() && sum.blind().is_empty())
 }
 
 /// A name for each run: a seed that is said twice has two folders.
@@ -93,6 +93,9 @@ fn keep(folder: &Path, run: &str, seed: u64, verdict: &Verdict) -> anyhow::Resul
     Ok(())
 }
 
+/// In so many runs there is something of everything that a check looks at; if not, the check is blind to it.
+const RUNS_TO_SEE_ALL: u64 = 100;
+
 /// All runs together, a line per invariant.
 #[derive(Debug, Default)]
 struct Sum {
@@ -131,6 +134,16 @@ impl Sum {
         }
     }
 
+    /// What no run had, of invariants in the same words as in the table.
+    fn blind(&self) -> Vec<String> {
+        let lines = self.lines.iter().filter(|_| self.runs >= RUNS_TO_SEE_ALL);
+        let nothing = |line: &Line| {
+            let missing = line.counts.iter().filter(|(_, count)| **count == 0);
+            missing.map(|(what, _)| format!("{}: {what}", line.id)).collect::<Vec<_>>()
+        };
+        lines.flat_map(nothing).collect()
+    }
+
     fn table(&self) -> String {
         let mut text = String::new();
         for line in &self.lines {
@@ -154,6 +167,27 @@ impl Sum {
             text.push_str(&format!(": seeds {:?}", self.failed));
         }
         text.push('\n');
+        for what in self.blind() {
+            text.push_str(&format!("BLIND   {what}: there was none in {} runs, so nothing was checked\n", self.runs));
+        }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_never_sees_anything_is_blind() {
+        let mut sum = Sum { runs: RUNS_TO_SEE_ALL - 1, ..Sum::default() };
+        let counts = BTreeMap::from([("numbers given", 0), ("passes used", 7)]);
+        sum.lines.push(Line { id: "S1", what: "a pass serves one person", judged: 7, violations: 0, counts });
+        assert!(sum.blind().is_empty(), "in a few runs there may be none");
+        sum.runs += 1;
+        assert_eq!(sum.blind(), ["S1: numbers given"]);
+        assert!(
+            sum.table().ends_with("BLIND   S1: numbers given: there was none in 100 runs, so nothing was checked\n")
+        );
     }
 }

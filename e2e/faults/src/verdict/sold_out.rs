@@ -3,7 +3,7 @@
 use super::Check;
 use super::spans::{Span, most_in, steps};
 use super::stock::GRACE_MS;
-use crate::evidence::{Evidence, OrderRow};
+use crate::evidence::{Act, Evidence, OrderRow};
 use crate::history::Op;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,14 +30,44 @@ pub fn i15_sold_out_is_true(e: &Evidence) -> Check {
     check
 }
 
-/// Units that may have been taken. A request may take units from its start on; they are certainly back once a client
-/// has seen it, or, when no order came of it, once the time for its commit is over.
-fn may_hold(e: &Evidence) -> Vec<Span> {
-    let mut seen_back: BTreeMap<&str, u64> = BTreeMap::new();
-    for op in e.history.iter().filter(|op| op.is_ok() && matches!(op.id("state"), "released" | "refunded")) {
-        let at = seen_back.entry(op.arg("order")).or_insert(u64::MAX);
-        *at = (*at).min(op.t1);
+/// How soon Redis hears of an end while nothing goes wrong, in microseconds.
+const TOLD_US: u64 = 3_000_000;
+/// How soon it hears of it whatever goes wrong, in microseconds: a lease of the outbox, and what delays it.
+const TOLD_AT_LAST_US: u64 = 20_000_000;
+/// For how long after a fault its traces may delay it, in microseconds.
+const FAULT_GRACE_US: u64 = 12_000_000;
+
+/// When units are for sale again whose order ended at `at` at the latest.
+fn told_by(e: &Evidence, at: u64) -> u64 {
+    let told = at.saturating_add(TOLD_US);
+    let delays = |act: &Act| !matches!(act.what.as_str(), "provider" | "recovered" | "skipped" | "failpoint");
+    let delayed =
+        e.nemesis.iter().any(|act| delays(act) && act.t0 <= told && act.t1.saturating_add(FAULT_GRACE_US) >= at);
+    if delayed { at.saturating_add(TOLD_AT_LAST_US) } else { told }
+}
+
+/// When each order ended at the latest: by what a client saw and, unless somebody's clock was moved, by the ledger.
+fn ended(e: &Evidence) -> BTreeMap<&str, u64> {
+    let is_end = |state: &str| matches!(state, "released" | "refunded");
+    let seen = e.history.iter().filter(|op| op.is_ok() && is_end(op.id("state"))).map(|op| (op.arg("order"), op.t1));
+    let at_us = |at_ms: i64| {
+        let before_us = e.run.end_wall_ms.saturating_sub(at_ms).saturating_mul(1_000);
+        e.run.end_us.saturating_sub(u64::try_from(before_us).unwrap_or(0))
+    };
+    let is_known = !e.acted("clock", "");
+    let written = e.ledger.order_event.iter().filter(|event| is_known && is_end(&event.to_state));
+    let mut ended = BTreeMap::new();
+    for (order, at) in seen.chain(written.map(|event| (event.order_id.as_str(), at_us(event.at_ms)))) {
+        let first = ended.entry(order).or_insert(u64::MAX);
+        *first = at.min(*first);
     }
+    ended
+}
+
+/// Units that may have been taken. A request may take units from its start on; they are certainly back a while after the
+/// end of its order or, when no order came of it, once the time for its commit is over.
+fn may_hold(e: &Evidence) -> Vec<Span> {
+    let ended = ended(e);
     let orders: BTreeMap<(&str, &str), &OrderRow> = e
         .ledger
         .orders
@@ -63,10 +93,9 @@ fn may_hold(e: &Evidence) -> Vec<Span> {
     let from_holds = asked.into_iter().map(|((proc, key), (t0, t1, quantity))| {
         let account = e.run.accounts.get(&proc).map_or("", String::as_str);
         match orders.get(&(account, key)) {
-            // A release reaches Redis a moment after the ledger: until then the units are not for sale.
             Some(order) => {
-                let back = seen_back.get(order.id.as_str()).copied().unwrap_or(u64::MAX);
-                Span { from: t0, until: back.saturating_add(settle_us), units: order.quantity }
+                let until = ended.get(order.id.as_str()).map_or(u64::MAX, |at| told_by(e, *at));
+                Span { from: t0, until, units: order.quantity }
             }
             None if limited.contains(&(proc, key)) => Span { from: t0, until: t1, units: quantity },
             None => Span { from: t0, until: t1.saturating_add(settle_us), units: quantity },
@@ -94,5 +123,25 @@ mod tests {
         e.history.push(refused);
         e.history.push(op(6, "hold", 50_000_000, 50_050_000).key("lost").quantity(1).info());
         assert!(!i15_sold_out_is_true(&e).holds());
+    }
+
+    #[test]
+    fn i15_an_end_that_no_client_saw_is_known_from_the_ledger() {
+        let mut e = clean();
+        (e.run.end_us, e.run.end_wall_ms) = (50_000_000, 60_000);
+        e.history.retain(|op| op.arg("order") != "o2" || op.op == "hold");
+        e.history.push(op(5, "hold", 40_000_000, 40_001_000).key("late").quantity(1).fail("sold-out"));
+        for event in &mut e.ledger.order_event {
+            event.at_ms = if event.order_id == "o2" && event.to_state == "released" { 45_000 } else { 20_000 };
+        }
+        let act = |what: &str| {
+            let detail = String::new();
+            Act { what: what.into(), whom: "redis".into(), t0: 36_000_000, t1: 36_500_000, detail }
+        };
+        assert!(!i15_sold_out_is_true(&e).holds(), "free five seconds before");
+        e.nemesis = vec![act("kill")];
+        assert!(i15_sold_out_is_true(&e).holds(), "Redis may not have heard of it");
+        e.nemesis = vec![act("clock")];
+        assert!(i15_sold_out_is_true(&e).holds(), "nobody knows when it was");
     }
 }
