@@ -19,7 +19,7 @@ const DEFECTS: usize = 16;
 const ATTRIBUTE_LINES: usize = 4;
 
 fn read(path: &str) -> Option<String> {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join(path)).ok()
+    fs::read_to_string(Path::new("..").join(path)).ok()
 }
 
 /// Whether the file has a test of this name that is not ignored.

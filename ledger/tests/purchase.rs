@@ -338,7 +338,7 @@ fn random_lives_keep_every_sum() {
 /// The picture in the documentation is the machine.
 #[test]
 fn the_picture_shows_every_edge_and_no_other() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/purchase.md")).unwrap();
+    let page = std::fs::read_to_string("../docs/purchase.md").unwrap();
     let drawn: BTreeSet<(&str, &str)> = page
         .lines()
         .filter_map(|line| line.trim().split_once(" --> "))

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use support::{KEY, Shop, approve, cancel, ready, with};
 
 fn table() -> Value {
-    let path = format!("{}/contract/kakaopay/fields.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    serde_json::from_str(&std::fs::read_to_string("contract/kakaopay/fields.json").unwrap()).unwrap()
 }
 
 fn is_refusal(body: &Value) -> bool {

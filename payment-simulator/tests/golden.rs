@@ -16,7 +16,7 @@ use support::Shop;
 use support::golden::{kind, replay};
 
 fn folder(provider: &str) -> PathBuf {
-    PathBuf::from(format!("{}/contract/{provider}", env!("CARGO_MANIFEST_DIR")))
+    PathBuf::from("contract").join(provider)
 }
 
 fn read(path: PathBuf) -> Value {

@@ -292,7 +292,7 @@ fn short(text: &str) -> String {
 
 /// The names of our scripts by their digests.
 fn script_names() -> HashMap<String, String> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = std::path::Path::new("..");
     let mut names = HashMap::new();
     for folder in ["deal-service/src/fast_stock/scripts", "queue/src/scripts"] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {

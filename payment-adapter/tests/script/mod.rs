@@ -36,7 +36,7 @@ impl Script {
         change: impl FnOnce(&mut Vec<Value>),
     ) -> Self {
         service_kit::install_crypto_providers();
-        let path = format!("{}/../payment-simulator/contract/{provider}/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("../payment-simulator/contract/{provider}/{name}.json");
         let mut text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
         for (example, real) in ours {
             text = text.replace(example, real);
