@@ -12,6 +12,7 @@ use crate::lane;
 use crate::marks::Marks;
 use crate::memory::{Memory, RoomMemory};
 use crate::metric;
+use crate::registry;
 use crate::reply;
 use crate::settings::{Beacon, Mode, RoomSettings};
 use crate::ticket::{NUMBER_MAX, PLACE_MAX};
@@ -143,6 +144,8 @@ pub const REFUSED_CLOSED: &str = "CLOSED";
 pub const REFUSED_KEY: &str = "KEY";
 /// Code of [`StoreError::Refused`] for a number outside 1 to 2^27 − 1.
 pub const REFUSED_NUMBER: &str = "NUMBER";
+/// Code of [`StoreError::Refused`] for a deal's room that the store does not know and its list of rooms does not have.
+pub const REFUSED_LIST: &str = "LIST";
 
 /// The lines of all rooms in one Redis. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -436,7 +439,7 @@ impl Line {
     /// As [`Line::tick`], by a gate that sees how the upstream does.
     ///
     /// # Errors
-    /// As [`Line::tick`].
+    /// As [`Line::tick`]; [`REFUSED_LIST`] until the list of rooms is back, tick again.
     pub async fn tick_knowing(&self, settings: &RoomSettings, health: Health) -> Result<Tick, StoreError> {
         let started = service_kit::clock::monotonic();
         let seen = room_keys!(&settings.room => room line lobby silent called inside buying stock);
@@ -457,6 +460,9 @@ impl Line {
             raced: false,
             now_ms: snapshot.now_ms,
         };
+        if witness.generation.is_empty() && trusted_ms == 0 {
+            self.check_listed(settings).await?;
+        }
         let is_new = witness.generation.is_empty() || witness.known_run_id.is_empty();
         if !found.is_empty() || is_new {
             tick.raced = !self.write_doubt(settings, snapshot.version, &witness.run_id, &found).await?;
@@ -511,6 +517,21 @@ impl Line {
         }
         metric::tick_took(started.elapsed());
         Ok(tick)
+    }
+
+    /// A deal's room begins only while the list has it, with what its owner knows of numbers given before. A gate that
+    /// has never trusted this store may have read the list just before all was lost, and would take the loss for a room
+    /// that is new.
+    async fn check_listed(&self, settings: &RoomSettings) -> Result<(), StoreError> {
+        if settings.room.deal().is_none() {
+            return Ok(());
+        }
+        let listing = registry::fetch(&self.redis, 0).await?.unwrap_or_default();
+        let listed = listing.published.iter().flatten().find(|listed| listed.room == settings.room);
+        if listed.is_some_and(|listed| listed.numbers_from <= settings.numbers_from) {
+            return Ok(());
+        }
+        Err(refused(REFUSED_LIST, "the store lost the list of rooms; it is not back yet"))
     }
 
     /// Puts the room on hold for every doubt; without one only notes which server it is. False when somebody was faster.

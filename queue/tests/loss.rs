@@ -12,11 +12,13 @@
 mod support;
 
 use queue::admission::LimitReason;
-use queue::line::{Claim, Line, PassInUse, REBUILD_HOLD_MS};
+use queue::line::{Claim, Line, PassInUse, REBUILD_HOLD_MS, REFUSED_LIST, Tick};
+use queue::registry;
 use queue::settings::{AfterStoreLoss, RoomSettings};
 use queue::state::RoomState;
+use service_kit::ids::{DealId, RoomId};
 use service_kit::private_store::{PrivateRedis, ScratchDir};
-use service_kit::redis::Redis;
+use service_kit::redis::{Redis, StoreError};
 use std::path::Path;
 use std::sync::Arc;
 use support::{members, place, room};
@@ -250,6 +252,27 @@ async fn an_empty_store_does_not_begin_twice_at_the_same_number() {
         given.push(support::join(&gate.line, &room, "newer", now + 100).await);
     }
     assert!(given[0].number + 10_000 <= given[1].number && given[0].place < given[1].place, "{given:?}");
+}
+
+/// A gate that has read the list of rooms and not ticked yet remembers nothing that would show the loss.
+#[tokio::test]
+async fn a_deals_room_begins_only_while_the_list_has_it() {
+    let directory = ScratchDir::new().unwrap();
+    let server = PrivateRedis::start(directory.path()).await.unwrap();
+    let gate = Gate::on(&server).await;
+    let read = RoomSettings { room: RoomId::of_deal(DealId::new()), ..room("listed") };
+    let unlisted =
+        |tick: Result<Tick, StoreError>| matches!(tick, Err(StoreError::Refused { code, .. }) if code == REFUSED_LIST);
+    assert!(unlisted(gate.line.at(T).tick(&read).await), "the list is gone");
+    let back = RoomSettings { numbers_from: 38, ..read.clone() };
+    registry::publish(&gate.redis, &back).await.unwrap();
+    assert!(unlisted(gate.line.at(T + 200).tick(&read).await), "the owner knows more than this gate has read");
+    assert_eq!(gate.line.at(T + 400).tick(&back).await.unwrap().reason, LimitReason::Store);
+    assert!(support::join(&gate.line, &back, "newer", T + 500).await.number > 38);
+    let new = RoomSettings { room: RoomId::of_deal(DealId::new()), ..room("listed") };
+    registry::publish(&gate.redis, &new).await.unwrap();
+    gate.line.at(T).tick(&new).await.unwrap();
+    assert_eq!(support::join(&gate.line, &new, "first", T + 100).await.number, 1);
 }
 
 #[tokio::test]
