@@ -193,7 +193,7 @@ impl Ledger {
             .client()
             .await?
             .query(
-                &format!("{DEAL} WHERE ($1::uuid IS NULL OR d.id < $1) ORDER BY d.id DESC LIMIT $2"),
+                &format!("{DEAL} WHERE d.id < coalesce($1, uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY d.id DESC LIMIT $2"),
                 &[&after.map(|d| d.0), &limit],
             )
             .await?;

@@ -170,7 +170,7 @@ impl Ledger {
             .await?
             .query(
                 "SELECT * FROM payment WHERE provider = $1 AND updated_at_ms >= $2 AND provider_ref IS NOT NULL
-                 AND ($3::uuid IS NULL OR id > $3) ORDER BY id LIMIT $4",
+                 AND id > coalesce($3, uuid '00000000-0000-0000-0000-000000000000') ORDER BY id LIMIT $4",
                 &[&provider, &since_ms, &after.map(|p| p.0), &limit],
             )
             .await?;

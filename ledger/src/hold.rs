@@ -106,23 +106,34 @@ impl Ledger {
     /// On [`LedgerError::Unknown`] it may have been committed: ask for the orders by their ids.
     /// On every other error nothing was.
     pub async fn place_holds(&self, holds: &[NewHold], now_ms: i64) -> Result<Vec<HoldOutcome>, LedgerError> {
-        let entries: Vec<serde_json::Value> = holds
-            .iter()
-            .map(|h| {
-                serde_json::json!({
-                    "order": h.order, "deal": h.deal, "account": h.account, "lease": h.lease_number, "visitor": h.visitor,
-                    "quantity": h.quantity, "amount": h.amount.minor(), "currency": h.amount.currency().code(),
-                    "key": h.idempotency_key, "fingerprint": hex(&h.fingerprint), "expires": h.hold_expires_at_ms,
-                    "confirm_by": h.confirm_by_ms, "epoch": h.epoch, "trace": h.trace_id,
-                })
-            })
-            .collect();
+        fn each<T>(holds: &[NewHold], of: impl Fn(&NewHold) -> T) -> Vec<T> {
+            holds.iter().map(of).collect()
+        }
+        let [ids, deals, accounts] =
+            [each(holds, |h| h.order.0), each(holds, |h| h.deal.0), each(holds, |h| h.account.0)];
+        let [leases, quantities] = [each(holds, |h| h.lease_number), each(holds, |h| h.quantity)];
+        let [amounts, epochs] = [each(holds, |h| h.amount.minor()), each(holds, |h| h.epoch)];
+        let [ends, confirm_bys] = [each(holds, |h| h.hold_expires_at_ms), each(holds, |h| h.confirm_by_ms)];
+        let visitors: Vec<&str> = holds.iter().map(|h| h.visitor.as_str()).collect();
+        let currencies = each(holds, |h| h.amount.currency().code());
+        let keys: Vec<&str> = holds.iter().map(|h| h.idempotency_key.as_str()).collect();
+        let fingerprints: Vec<&[u8]> = holds.iter().map(|h| h.fingerprint.as_slice()).collect();
+        let traces: Vec<&str> = holds.iter().map(|h| h.trace_id.as_str()).collect();
         let client = self.client().await?;
         // The rows are complete when the server is ready for the next query, which is after the commit.
         let rows = client
             .query(
-                "SELECT n, outcome, existing FROM place_holds($1, $2)",
-                &[&serde_json::Value::Array(entries), &now_ms],
+                "SELECT n, outcome, existing FROM place_holds(ARRAY(
+                     SELECT (ord, id, account, lease, visitor, quantity, amount, currency, key, fingerprint, expires, confirm_by,
+                             epoch, trace, deal)::hold_entry
+                     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
+                                 $9::bytea[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::uuid[])
+                          WITH ORDINALITY AS e(id, account, lease, visitor, quantity, amount, currency, key, fingerprint, expires,
+                                               confirm_by, epoch, trace, deal, ord)), $15)",
+                &[
+                    &ids, &accounts, &leases, &visitors, &quantities, &amounts, &currencies, &keys, &fingerprints, &ends,
+                    &confirm_bys, &epochs, &traces, &deals, &now_ms,
+                ],
             )
             .await?;
         // They are committed by now: whoever cannot read the answer must ask again, not give up.
@@ -152,12 +163,4 @@ impl Ledger {
         }
         Ok(released)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
 }

@@ -236,7 +236,7 @@ impl Ledger {
             .await?
             .query(
                 &format!(
-                    "{ORDER} WHERE o.account_id = $1 AND ($2::uuid IS NULL OR o.id < $2) ORDER BY o.id DESC LIMIT $3"
+                    "{ORDER} WHERE o.account_id = $1 AND o.id < coalesce($2, uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY o.id DESC LIMIT $3"
                 ),
                 &[&account.0, &after.map(|o| o.0), &limit],
             )

@@ -204,9 +204,10 @@ impl Ledger {
             .query(
                 "WITH due AS (
                     UPDATE refund SET lease_until_ms = $1 + $3, tries = tries + 1
-                    WHERE id IN (SELECT r.id FROM refund r JOIN payment p ON p.id = r.payment_id AND p.provider = $4
+                    WHERE id IN (SELECT r.id FROM refund r
                                  WHERE r.state IN ('requested', 'sending', 'unknown') AND r.parked_reason IS NULL
                                  AND r.next_at_ms <= $1 AND r.lease_until_ms <= $1
+                                 AND (SELECT p.provider FROM payment p WHERE p.id = r.payment_id) = $4
                                  ORDER BY r.next_at_ms LIMIT $2 FOR UPDATE OF r SKIP LOCKED)
                     RETURNING *)
                  SELECT due.id, due.order_id, due.payment_id, due.state, due.amount_minor, due.currency, due.reason, due.tries, due.trace_id,

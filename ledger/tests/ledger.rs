@@ -321,6 +321,23 @@ async fn the_database_knows_the_same_edges() {
         tx.batch_execute("SET LOCAL session_replication_role = origin").await.unwrap();
         tx.execute(&format!("UPDATE {table} SET state = $2 WHERE id = $1"), &[&id, &to]).await.is_ok()
     }
+    for state in OrderState::ALL {
+        // Two at once, of which one begins as it should.
+        let copies = "INSERT INTO orders (id, deal_id, account_id, lease_number, quantity, held_units, amount_minor, currency, state,
+                 idempotency_key, fingerprint, hold_expires_at_ms, created_at_ms, updated_at_ms, trace_id)
+             SELECT gen_random_uuid(), deal_id, account_id, lease_number, quantity, held_units, amount_minor, currency, begins,
+                 idempotency_key || begins || at, fingerprint, hold_expires_at_ms, created_at_ms, updated_at_ms, trace_id
+             FROM orders, unnest(ARRAY['held', $2]) WITH ORDINALITY AS b(begins, at) WHERE id = $1";
+        let tx = client.transaction().await.unwrap();
+        let got = tx.execute(copies, &[&order.0, &state.as_str()]).await;
+        assert_eq!(got.is_ok(), state == OrderState::Held, "an order that begins as {state:?}");
+        if got.is_ok() {
+            let events =
+                "SELECT count(*) FROM order_event e JOIN orders o ON o.id = e.order_id WHERE o.created_at_ms = e.at_ms
+                 AND e.from_state IS NULL AND e.to_state = 'held'";
+            assert_eq!(tx.query_one(events, &[]).await.unwrap().get::<_, i64>(0), 3, "each has its first step");
+        }
+    }
     for from in OrderState::ALL {
         for to in OrderState::ALL {
             let expected = from == to || ledger::purchase::ORDER_EDGES.contains(&(from, to));

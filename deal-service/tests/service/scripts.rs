@@ -100,10 +100,13 @@ async fn step(
             }
         }
         5 => {
-            let order = some_order(rng);
+            // An order that was offered twice in one batch is named twice.
+            let mut orders: Vec<OrderId> = (0..rng.random_range(1..=3)).map(|_| some_order(rng)).collect();
+            orders.extend(orders.first().copied().filter(|_| rng.random_bool(0.5)));
+            let holds: Vec<_> = orders.iter().map(|order| (*order, now_ms() + 60_000)).collect();
             for _ in 0..times {
-                fast.confirm(&room, &[(order, now_ms() + 60_000)]).await.unwrap();
-                model.confirm(order);
+                fast.confirm(&room, &holds).await.unwrap();
+                orders.iter().for_each(|order| model.confirm(*order));
             }
         }
         6 | 7 => {

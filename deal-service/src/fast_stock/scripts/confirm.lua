@@ -12,19 +12,29 @@ for i = 1, #ARGV, 2 do
   if #ARGV[i] ~= 36 then return redis.error_reply('BADARG order') end
   if #ARGV[i + 1] > 15 or not string.match(ARGV[i + 1], '^%d+$') then return redis.error_reply('BADARG deadline') end
 end
-local known = 0
-for i = 1, #ARGV, 2 do
-  local order, deadline = ARGV[i], ARGV[i + 1]
-  local unit = redis.call('HGET', KEYS[3], order)
-  local head, state, tail = string.match(unit or '', '^([^|]*|%d+|%d+|)(%a)(|.*)$')
+if #ARGV == 0 then return 0 end
+local orders = {}
+for i = 1, #ARGV, 2 do orders[#orders + 1] = ARGV[i] end
+local units = redis.call('HMGET', KEYS[3], unpack(orders))
+local confirmed, fresh, due, known = {}, {}, {}, 0
+for n, order in ipairs(orders) do
+  local head, state, tail = string.match(units[n] or '', '^([^|]*|%d+|%d+|)(%a)(|.*)$')
   local is_unconfirmed = state == 'u' or state == 'a'
-  if is_unconfirmed then
-    redis.call('HSET', KEYS[3], order, head .. 'h' .. tail)
-    redis.call('HINCRBY', KEYS[1], 'unconfirmed', '-1')
+  -- An order that was offered twice may be named twice.
+  if is_unconfirmed and not confirmed[order] then
+    confirmed[order] = true
+    fresh[#fresh + 1] = order
+    fresh[#fresh + 1] = head .. 'h' .. tail
   end
   if is_unconfirmed or state == 'h' then
-    redis.call('ZADD', KEYS[2], deadline, order)
+    due[#due + 1] = ARGV[2 * n]
+    due[#due + 1] = order
     known = known + 1
   end
 end
+if #fresh > 0 then
+  redis.call('HSET', KEYS[3], unpack(fresh))
+  redis.call('HINCRBY', KEYS[1], 'unconfirmed', string.format('%.0f', -#fresh / 2))
+end
+if #due > 0 then redis.call('ZADD', KEYS[2], unpack(due)) end
 return known

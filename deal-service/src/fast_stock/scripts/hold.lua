@@ -30,15 +30,20 @@ if #confirm_ms > 6 or not string.match(confirm_ms, '^[1-9]%d*$') then return ref
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local s = redis.call('HMGET', KEYS[1], 'available', 'epoch', 'starts_at_ms', 'ends_at_ms', 'per_user_limit')
+local s = redis.call('HMGET', KEYS[1], 'available', 'epoch', 'starts_at_ms', 'ends_at_ms', 'per_user_limit', 'held', 'unconfirmed')
 if not s[1] then return {'not_loaded'} end
 local available, starts, ends, limit = tonumber(s[1]), tonumber(s[3]), tonumber(s[4]), tonumber(s[5])
-if not (available and s[2] and starts and ends and limit) then return redis.error_reply('BADSTATE stock') end
+local held, unconfirmed = tonumber(s[6]), tonumber(s[7])
+if not (available and s[2] and starts and ends and limit and held and unconfirmed) then
+  return redis.error_reply('BADSTATE stock')
+end
 local now_text = string.format('%.0f', now)
 local deadline = string.format('%.0f', now + tonumber(confirm_ms))
 
 local op = account .. ':' .. key
-local prior = redis.call('HGET', KEYS[5], op)
+local pass = 'p:' .. number .. ':' .. visitor
+local found = redis.call('HMGET', KEYS[5], op, pass)
+local prior, holder = found[1], found[2]
 if prior then
   local unit = redis.call('HGET', KEYS[3], prior)
   local had, state = string.match(unit or '', '^[^|]*|(%d+)|%d+|(%a)|')
@@ -54,27 +59,24 @@ if prior then
     return {'again', prior, s[2], now_text}
   end
 end
-if redis.call('HEXISTS', KEYS[3], order) == 1 then return refuse('order repeats') end
 
 local bought = redis.call('HGET', KEYS[4], account)
 local known = bought and 1 or 0
 local wanted = tonumber(quantity)
 if now < starts or now >= ends then return {'not_open', known} end
-local pass = 'p:' .. number .. ':' .. visitor
-local holder = redis.call('HGET', KEYS[5], pass)
 if holder and holder ~= account then return {'stranger', known} end
 if (tonumber(bought or '0') or limit) + wanted > limit then return {'limit', known} end
 if wanted > available then return {'sold_out', known} end
 
-redis.call('HINCRBY', KEYS[1], 'available', '-' .. quantity)
-redis.call('HINCRBY', KEYS[1], 'held', quantity)
-redis.call('HINCRBY', KEYS[1], 'unconfirmed', '1')
-redis.call('HSET', KEYS[3], order, account .. '|' .. quantity .. '|' .. number .. '|u|' .. key .. '|' .. visitor)
+-- Few calls: each is a line in the log of commands. The first says whether the order is new, before anything is written.
+local unit = account .. '|' .. quantity .. '|' .. number .. '|u|' .. key .. '|' .. visitor
+if redis.call('HSETNX', KEYS[3], order, unit) == 0 then return refuse('order repeats') end
+redis.call('HSET', KEYS[1], 'available', string.format('%.0f', available - wanted), 'held', string.format('%.0f', held + wanted),
+  'unconfirmed', string.format('%.0f', unconfirmed + 1))
 redis.call('ZADD', KEYS[2], deadline, order)
 redis.call('HINCRBY', KEYS[4], account, quantity)
-redis.call('HSET', KEYS[5], op, order)
+redis.call('HSET', KEYS[5], op, order, pass, account)
 redis.call('HINCRBY', KEYS[5], 'n:' .. number, '1')
-if not holder then redis.call('HSET', KEYS[5], pass, account) end
 local lease = redis.call('ZSCORE', KEYS[6], number)
 if lease then
   redis.call('ZREM', KEYS[6], number)

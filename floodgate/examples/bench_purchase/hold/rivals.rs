@@ -85,8 +85,9 @@ impl Rivals {
         Ok(cpu_s(redis)? - before)
     }
 
-    /// Orders inserted by one client of pgbench, `batch` in each transaction, with the deal's count as the house keeps it.
-    pub async fn orders_per_s(&self, batch: usize) -> anyhow::Result<Reached> {
+    /// Orders inserted by one client of pgbench, `batch` in each transaction, with the deal's count as the house keeps it:
+    /// one transaction after the other, or `pace_per_s` of them with rests between.
+    pub async fn orders_per_s(&self, batch: usize, pace_per_s: Option<f64>) -> anyhow::Result<Reached> {
         let Self { deal, account, .. } = self;
         let insert = format!(
             "INSERT INTO orders (id, deal_id, account_id, lease_number, quantity, held_units, amount_minor, currency, state, step_actor, \
@@ -119,6 +120,7 @@ impl Rivals {
             "-T",
             &SECONDS.to_string(),
         ]);
+        command.args(pace_per_s.map(|pace| format!("--rate={pace}")));
         command.arg("-f").arg(&file).args(["-l", "--log-prefix=log"]).arg(DATABASE).current_dir(&self.folder);
         let text = said(command).await?;
         let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")).context("tps of pgbench")?;
@@ -128,14 +130,18 @@ impl Rivals {
             std::fs::read_dir(&self.folder)?.flatten().filter(|f| f.file_name().to_string_lossy().starts_with("log."))
         {
             let text = std::fs::read_to_string(log.path())?;
-            took_ms.extend(
-                text.lines()
-                    .filter_map(|line| line.split_whitespace().nth(2)?.parse::<f64>().ok())
-                    .map(|us| us / 1_000.0),
-            );
+            took_ms.extend(text.lines().filter_map(took_us).map(|us| us / 1_000.0));
         }
         Ok(Reached { per_s: tps * batch as f64, p50_ms: quantile(&took_ms, 0.5) })
     }
+}
+
+/// What a line of pgbench's log says about its transaction. With a pace the time counts from when it was due; the seventh
+/// word is how much later it began.
+fn took_us(line: &str) -> Option<f64> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let late_us = words.get(6).map_or(Ok(0.0), |word| word.parse::<f64>()).ok()?;
+    Some(words.get(2)?.parse::<f64>().ok()? - late_us)
 }
 
 /// The middle fdatasync of an 8 KiB append, in ms.
