@@ -2,7 +2,7 @@
 //! each job writes alone: a repetition has no second effect, so it does not matter what became of the batch.
 
 use crate::call::Call;
-use crate::together::Together;
+use crate::together::{Together, alone};
 use ledger::{AttemptKind, Begin, Captured, Finish, Ledger, LedgerError, Prepared};
 use service_kit::ids::{AttemptId, PaymentId};
 
@@ -89,10 +89,4 @@ impl Book {
         };
         self.captures.write(captured, write).await == Some(true)
     }
-}
-
-/// No answer for anybody: each does it alone.
-fn alone<I, O: Default + Clone>(error: &LedgerError, items: &[I]) -> Vec<O> {
-    tracing::warn!(%error, items = items.len(), "the ledger did not take a batch; each is written alone");
-    vec![O::default(); items.len()]
 }

@@ -5,7 +5,7 @@
 //! told. Coming back twice, or in two tabs, has one effect: the ledger takes a return in state `ready` only.
 
 use crate::providers::Account;
-use crate::together::Together;
+use crate::together::{Together, alone};
 use crate::{metric, providers};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
@@ -94,10 +94,7 @@ async fn write(desk: &Desk, payment: PaymentId, secret: &str, what: Return) -> R
         let all = |all: Vec<Approval>| async move {
             match desk.ledger.record_approvals(&all, now_ms()).await {
                 Ok(orders) => orders.into_iter().map(Some).collect(),
-                Err(error) => {
-                    tracing::warn!(%error, returns = all.len(), "returns were not written together; each is written alone");
-                    vec![None; all.len()]
-                }
+                Err(error) => alone(&error, &all),
             }
         };
         if let Some(order) = desk.approvals.write(approval, all).await.flatten() {

@@ -3,6 +3,7 @@
 //! There is no task behind it. Of all jobs that wait, the one whose turn it is writes for all of them. A job that is
 //! dropped while it writes takes nobody with it: the others hear that nobody knows, and each write here may be repeated.
 
+use ledger::LedgerError;
 use tokio::sync::{Mutex, oneshot};
 
 /// Most writes in one commit.
@@ -49,6 +50,12 @@ impl<I, O> Together<I, O> {
             drop(turn);
         }
     }
+}
+
+/// No answer for anybody: each does it alone.
+pub(crate) fn alone<I, O: Default + Clone>(error: &LedgerError, items: &[I]) -> Vec<O> {
+    tracing::warn!(%error, items = items.len(), "the ledger did not take a batch; each is written alone");
+    vec![O::default(); items.len()]
 }
 
 #[cfg(test)]
