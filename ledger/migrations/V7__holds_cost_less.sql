@@ -2,7 +2,7 @@
 -- instead of 0.71, a hold alone 2.3 instead of 3.4. What is promised is unchanged.
 
 -- Who holds, and with which pass, is written by the same statement as the order, and an order names a deal and an account
--- that exist for as long as it exists: nothing else writes here, so asking again four times per hold finds nothing.
+-- that exist for as long as it exists: nothing else adds rows here, so asking again four times per hold finds nothing.
 ALTER TABLE allowance DROP CONSTRAINT allowance_account_id_fkey, DROP CONSTRAINT allowance_deal_id_fkey;
 ALTER TABLE pass_holder DROP CONSTRAINT pass_holder_account_id_fkey, DROP CONSTRAINT pass_holder_deal_id_fkey;
 

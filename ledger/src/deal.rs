@@ -193,8 +193,8 @@ impl Ledger {
             .client()
             .await?
             .query(
-                &format!("{DEAL} WHERE d.id < coalesce($1, uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY d.id DESC LIMIT $2"),
-                &[&after.map(|d| d.0), &limit],
+                &format!("{DEAL} WHERE d.id < $1 ORDER BY d.id DESC LIMIT $2"),
+                &[&after.map_or(uuid::Uuid::max(), |d| d.0), &limit],
             )
             .await?;
         rows.iter().map(Deal::from_row).collect()

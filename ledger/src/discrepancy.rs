@@ -170,8 +170,8 @@ impl Ledger {
             .await?
             .query(
                 "SELECT * FROM payment WHERE provider = $1 AND updated_at_ms >= $2 AND provider_ref IS NOT NULL
-                 AND id > coalesce($3, uuid '00000000-0000-0000-0000-000000000000') ORDER BY id LIMIT $4",
-                &[&provider, &since_ms, &after.map(|p| p.0), &limit],
+                 AND id > $3 ORDER BY id LIMIT $4",
+                &[&provider, &since_ms, &after.map_or(uuid::Uuid::nil(), |p| p.0), &limit],
             )
             .await?;
         rows.iter().map(booked_row).collect()

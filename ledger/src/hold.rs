@@ -106,7 +106,7 @@ impl Ledger {
     /// On [`LedgerError::Unknown`] it may have been committed: ask for the orders by their ids.
     /// On every other error nothing was.
     pub async fn place_holds(&self, holds: &[NewHold], now_ms: i64) -> Result<Vec<HoldOutcome>, LedgerError> {
-        fn each<T>(holds: &[NewHold], of: impl Fn(&NewHold) -> T) -> Vec<T> {
+        fn each<'h, T>(holds: &'h [NewHold], of: impl Fn(&'h NewHold) -> T) -> Vec<T> {
             holds.iter().map(of).collect()
         }
         let [ids, deals, accounts] =
@@ -114,11 +114,11 @@ impl Ledger {
         let [leases, quantities] = [each(holds, |h| h.lease_number), each(holds, |h| h.quantity)];
         let [amounts, epochs] = [each(holds, |h| h.amount.minor()), each(holds, |h| h.epoch)];
         let [ends, confirm_bys] = [each(holds, |h| h.hold_expires_at_ms), each(holds, |h| h.confirm_by_ms)];
-        let visitors: Vec<&str> = holds.iter().map(|h| h.visitor.as_str()).collect();
+        let visitors = each(holds, |h| h.visitor.as_str());
         let currencies = each(holds, |h| h.amount.currency().code());
-        let keys: Vec<&str> = holds.iter().map(|h| h.idempotency_key.as_str()).collect();
-        let fingerprints: Vec<&[u8]> = holds.iter().map(|h| h.fingerprint.as_slice()).collect();
-        let traces: Vec<&str> = holds.iter().map(|h| h.trace_id.as_str()).collect();
+        let keys = each(holds, |h| h.idempotency_key.as_str());
+        let fingerprints = each(holds, |h| h.fingerprint.as_slice());
+        let traces = each(holds, |h| h.trace_id.as_str());
         let client = self.client().await?;
         // The rows are complete when the server is ready for the next query, which is after the commit.
         let rows = client

@@ -235,10 +235,8 @@ impl Ledger {
             .client()
             .await?
             .query(
-                &format!(
-                    "{ORDER} WHERE o.account_id = $1 AND o.id < coalesce($2, uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY o.id DESC LIMIT $3"
-                ),
-                &[&account.0, &after.map(|o| o.0), &limit],
+                &format!("{ORDER} WHERE o.account_id = $1 AND o.id < $2 ORDER BY o.id DESC LIMIT $3"),
+                &[&account.0, &after.map_or(uuid::Uuid::max(), |o| o.0), &limit],
             )
             .await?;
         rows.iter().map(Order::from_row).collect()

@@ -201,6 +201,7 @@ impl Ledger {
         let rows = self
             .client()
             .await?
+            // The provider by the payment's key: a join that was planned while the table was empty reads all of a provider's.
             .query(
                 "WITH due AS (
                     UPDATE refund SET lease_until_ms = $1 + $3, tries = tries + 1

@@ -295,7 +295,7 @@ async fn verify_sees_what_was_tampered_with() {
     }
 }
 
-/// Every pair of states, tried on the database itself, is an edge of purchase.rs or refused.
+/// Every pair of states, tried on the database itself, is an edge of purchase.rs or refused; so is every beginning but `held`.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_knows_the_same_edges() {
     let (ledger, url) = ledger_and_url().await;
