@@ -154,7 +154,8 @@ impl Ledger {
         Ok(closed == 1)
     }
 
-    /// Payments of a provider that have a session and moved since `since_ms`, for the comparison; `after` pages on.
+    /// Payments of a provider that have a session and moved since `since_ms`, for the comparison, in the order in which they
+    /// moved. `after` is the last one of the page before; what moves meanwhile comes later, perhaps again.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -162,16 +163,17 @@ impl Ledger {
         &self,
         provider: &str,
         since_ms: i64,
-        after: Option<PaymentId>,
+        after: Option<&Booked>,
         limit: i64,
     ) -> Result<Vec<Booked>, LedgerError> {
+        let (moved_ms, id) = after.map_or((since_ms, uuid::Uuid::nil()), |b| (b.updated_at_ms, b.payment.0));
         let rows = self
             .client()
             .await?
             .query(
-                "SELECT * FROM payment WHERE provider = $1 AND updated_at_ms >= $2 AND provider_ref IS NOT NULL
-                 AND id > $3 ORDER BY id LIMIT $4",
-                &[&provider, &since_ms, &after.map_or(uuid::Uuid::nil(), |p| p.0), &limit],
+                "SELECT * FROM payment WHERE provider = $1 AND (updated_at_ms, id) > ($2, $3) AND coalesce(provider_ref, '') <> ''
+                 ORDER BY updated_at_ms, id LIMIT $4",
+                &[&provider, &moved_ms, &id, &limit],
             )
             .await?;
         rows.iter().map(booked_row).collect()
@@ -192,8 +194,12 @@ impl Ledger {
             .client()
             .await?
             .query_opt(
-                "SELECT * FROM payment WHERE provider = $1 AND (id = $2 OR order_id = $3 OR provider_ref = $4 OR approval_code = $4)
-                 ORDER BY created_at_ms DESC LIMIT 1",
+                "WITH named AS MATERIALIZED (
+                    SELECT * FROM payment WHERE id = $2
+                    UNION ALL SELECT * FROM payment WHERE order_id = $3
+                    UNION ALL SELECT * FROM payment WHERE provider = $1 AND provider_ref = $4
+                    UNION ALL SELECT * FROM payment WHERE approval_code = $4)
+                 SELECT * FROM named WHERE provider = $1 ORDER BY created_at_ms DESC LIMIT 1",
                 &[&provider, &payment, &order, &reference],
             )
             .await?;

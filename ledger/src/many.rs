@@ -150,13 +150,13 @@ impl Ledger {
                 "WITH locked AS (
                     SELECT id FROM payment
                     WHERE (SELECT set_config('floodgate.quiet', 'on', true)) IS NOT NULL
-                      AND id = ANY($1) AND state = 'requested' ORDER BY id FOR UPDATE)
+                      AND id = ANY($1) ORDER BY id FOR UPDATE)
                  UPDATE payment SET state = 'ready', provider_ref = p.reference, redirect_pc = p.pc, redirect_mobile = p.mobile,
                     redirect_app = p.app, expires_at_ms = p.ends, next_at_ms = p.ends, lease_until_ms = 0, tries = 0, updated_at_ms = $7
                  FROM locked JOIN unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
                     AS p(id, reference, pc, mobile, app, ends) ON p.id = locked.id
-                 WHERE payment.id = locked.id RETURNING payment.id, payment.order_id",
-                &[&ids, &references, &pcs, &mobiles, &apps, &ends, &now_ms],
+                 WHERE payment.id = locked.id AND payment.state = $8 RETURNING payment.id, payment.order_id",
+                &[&ids, &references, &pcs, &mobiles, &apps, &ends, &now_ms, &PaymentState::Requested.as_str()],
             )
             .await?;
         let moved: Result<BTreeSet<_>, _> = rows.iter().map(|row| id(row, "id")).collect();
@@ -208,6 +208,7 @@ impl Ledger {
     pub async fn settle_many(&self, all: &[Captured], now_ms: i64) -> Result<Vec<bool>, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
+        tx.query_one(quiet::KEEP_QUIET, &[]).await?;
         let locked = lock_of_payments(&tx, all).await?;
         let mut plain: BTreeMap<PaymentId, (&Captured, &Locked, Step)> = BTreeMap::new();
         for captured in all {
@@ -223,7 +224,6 @@ impl Ledger {
         if plain.is_empty() {
             return Ok(vec![false; all.len()]);
         }
-        tx.query_one(quiet::KEEP_QUIET, &[]).await?;
         write(&tx, plain.values(), now_ms).await?;
         tx.commit().await?;
         let orders: Vec<OrderId> = plain.values().map(|(_, locked, _)| locked.order).collect();
@@ -293,6 +293,7 @@ async fn write<'p>(
     }
     let sold: Vec<i64> = plain.clone().map(|(.., step)| step.sold_units).collect();
     let actors: Vec<&str> = plain.clone().map(|(captured, ..)| captured.actor.as_str()).collect();
+    let states: Vec<&str> = plain.clone().map(|(_, locked, _)| locked.now.state.as_str()).collect();
     let detail = |(captured, ..): &(&Captured, &Locked, Step)| {
         let Captured { payment, reference, money, .. } = *captured;
         json!({ "payment": payment, "reference": reference, "captured": money.to_string() })
@@ -302,9 +303,9 @@ async fn write<'p>(
         .execute(
             "UPDATE orders SET state = 'paid', held_units = 0, sold_units = s.sold, step_actor = s.actor, step_detail = s.detail,
                 updated_at_ms = $5, paid_at_ms = coalesce(paid_at_ms, $5)
-             FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[]) AS s(id, sold, actor, detail)
-             WHERE orders.id = ANY($1) AND orders.id = s.id AND orders.state = 'paying'",
-            &[&orders, &sold, &actors, &details, &now_ms],
+             FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[], $6::text[]) AS s(id, sold, actor, detail, state)
+             WHERE orders.id = ANY($1) AND orders.id = s.id AND orders.state = s.state",
+            &[&orders, &sold, &actors, &details, &now_ms, &states],
         )
         .await?;
     if moved != count {

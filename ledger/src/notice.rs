@@ -38,6 +38,9 @@ const QUESTION_GAP_MS: i64 = 1_000;
 const PER_PAYMENT_MAX: i64 = 1_000;
 /// Most notices about no payment of ours that are kept in a minute.
 const UNKNOWN_PER_MINUTE_MAX: i64 = 600;
+/// How long a notice about no payment of ours is kept for a look at it, in ms; that it came before makes no difference.
+/// Each new one takes up to two older ones with it, so a day's are the most there are.
+const UNKNOWN_KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// One statement, so one transaction. Races: of two deliveries at once the second waits for the first one's row and
 /// does nothing; a worker's lease is not touched, so a payment that is being settled is only looked at again after
@@ -45,10 +48,11 @@ const UNKNOWN_PER_MINUTE_MAX: i64 = 600;
 ///
 /// `$1` provider, `$2` event id, `$3` kind, `$4` now, `$5` `$6` `$7` the payment by order, payment, reference.
 const CAME: &str = "
-WITH found AS (
-    SELECT id FROM payment
-    WHERE provider = $1::text AND (order_id = $5::uuid OR id = $6::uuid OR provider_ref = $7::text)
-    ORDER BY created_at_ms DESC, id DESC LIMIT 1),
+WITH named AS MATERIALIZED (
+    SELECT id, provider, created_at_ms FROM payment WHERE order_id = $5::uuid
+    UNION ALL SELECT id, provider, created_at_ms FROM payment WHERE id = $6::uuid
+    UNION ALL SELECT id, provider, created_at_ms FROM payment WHERE provider = $1::text AND provider_ref = $7::text),
+found AS (SELECT id FROM named WHERE provider = $1::text ORDER BY created_at_ms DESC, id DESC LIMIT 1),
 room AS (
     SELECT CASE WHEN EXISTS (SELECT 1 FROM found)
         THEN (SELECT count(*) FROM (SELECT 1 FROM webhook WHERE payment_id = (SELECT id FROM found) LIMIT $8::bigint) w) < $8::bigint
@@ -58,6 +62,12 @@ fresh AS (
     INSERT INTO webhook (provider, event_id, payment_id, kind, received_at_ms)
     SELECT $1::text, $2::text, (SELECT id FROM found), $3::text, $4::bigint FROM room WHERE is_left
     ON CONFLICT DO NOTHING RETURNING payment_id),
+forgotten AS (
+    DELETE FROM webhook WHERE (provider, event_id) IN (
+        SELECT provider, event_id FROM webhook
+        WHERE payment_id IS NULL AND received_at_ms < $4::bigint - $11::bigint
+          AND EXISTS (SELECT 1 FROM fresh WHERE payment_id IS NULL)
+        ORDER BY received_at_ms LIMIT 2 FOR UPDATE SKIP LOCKED)),
 due AS (
     SELECT f.payment_id, greatest($4::bigint, (SELECT max(a.started_at_ms) + $10::bigint FROM attempt a WHERE a.payment_id = f.payment_id)) AS at_ms
     FROM fresh f WHERE f.payment_id IS NOT NULL),
@@ -122,6 +132,7 @@ impl Ledger {
                     &PER_PAYMENT_MAX,
                     &UNKNOWN_PER_MINUTE_MAX,
                     &QUESTION_GAP_MS,
+                    &UNKNOWN_KEPT_MS,
                 ],
             )
             .await?;

@@ -44,7 +44,8 @@ pub(crate) const READ: &str = "SELECT o.*, d.shopper_refund_ms, p.id AS payment_
      FROM orders o JOIN deal d ON d.id = o.deal_id
      LEFT JOIN LATERAL (SELECT * FROM payment WHERE payment.order_id = o.id
         ORDER BY payment.created_at_ms DESC, payment.id DESC LIMIT 1) p ON true
-     LEFT JOIN refund r ON r.order_id = o.id AND r.state IN ('requested', 'sending', 'unknown')
+     LEFT JOIN LATERAL (SELECT * FROM refund
+        WHERE refund.order_id = o.id AND refund.state IN ('requested', 'sending', 'unknown') LIMIT 1) r ON true
      WHERE o.id = ANY($1)";
 
 /// As [`READ`].

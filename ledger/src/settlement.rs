@@ -356,8 +356,7 @@ impl Ledger {
             .await?
             .query(
                 "SELECT o.deal_id, p.state, count(*) AS n, min(p.updated_at_ms) AS oldest
-                 FROM payment p JOIN orders o ON o.id = p.order_id
-                 WHERE p.state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown', 'waiting') GROUP BY o.deal_id, p.state",
+                 FROM live_payment p, LATERAL (SELECT deal_id FROM orders WHERE orders.id = p.order_id LIMIT 1) o GROUP BY o.deal_id, p.state",
                 &[],
             )
             .await?;

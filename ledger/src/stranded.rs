@@ -37,8 +37,7 @@ impl Ledger {
                     UNION ALL
                     SELECT o.deal_id, 'payment_' || p.state, o.held_units,
                         CASE WHEN p.state IN ('ready', 'waiting') THEN greatest(p.updated_at_ms, coalesce(p.expires_at_ms, 0)) ELSE p.updated_at_ms END
-                    FROM orders o JOIN payment p ON p.order_id = o.id WHERE o.state = 'paying'
-                      AND p.state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown', 'waiting')
+                    FROM live_payment p, LATERAL (SELECT * FROM orders WHERE orders.id = p.order_id LIMIT 1) o WHERE o.state = 'paying'
                     UNION ALL
                     SELECT deal_id, 'quarantined', held_units, updated_at_ms FROM orders WHERE state = 'quarantined' AND held_units > 0
                  ) s WHERE since_ms < $1::bigint - $2::bigint GROUP BY deal_id, reason ORDER BY deal_id, reason",

@@ -139,7 +139,7 @@ impl Ledger {
         let mut client = self.client().await?;
         let snapshot = client.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
         let tx = Transaction::from(snapshot.read_only(true).start().await?);
-        tx.batch_execute("SET LOCAL enable_seqscan = on").await?;
+        tx.batch_execute("SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on").await?;
         let mut findings = Vec::new();
         for (check, sql) in CHECKS {
             for row in tx.query(sql, &[]).await? {

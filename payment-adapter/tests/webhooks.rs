@@ -266,3 +266,25 @@ async fn a_flood_about_nothing_fills_no_table() {
     assert_eq!(effect, NoticeEffect::Asked, "a real one passes the flood");
     assert_eq!(came(now + 60_000, "next").await.unwrap(), NoticeEffect::Unknown, "a minute later");
 }
+
+#[tokio::test]
+async fn notices_about_nothing_are_kept_for_a_day() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    let (desk, now) = (Desk::open().await, now_ms());
+    let bought = desk.captured("toss", "o").await;
+    desk.fill(&format!("SELECT 'toss', 'old-' || n, $1, 'X', {now} - n FROM generate_series(1, 3) n"), None).await;
+    desk.fill(&format!("SELECT 'toss', 'ours', $1, 'X', {now} - 9"), Some(&bought)).await;
+    let came = |at: i64, event: &'static str| desk.ledger.notice_came("toss", event, "X", NoticeAbout::Nothing, at);
+    let kept = async || -> Vec<String> { desk.notices().await.into_iter().map(|(_, event, ..)| event).collect() };
+    assert_eq!(came(now + DAY_MS - 3, "a").await.unwrap(), NoticeEffect::Unknown);
+    assert_eq!(kept().await, ["a", "old-1", "old-2", "old-3", "ours"], "a day is not over");
+    let later = now + DAY_MS;
+    assert_eq!(came(later, "a").await.unwrap(), NoticeEffect::Repeated);
+    let about = NoticeAbout::Order(bought.order);
+    assert_eq!(desk.ledger.notice_came("toss", "b", "X", about, later).await.unwrap(), NoticeEffect::Asked);
+    assert_eq!(kept().await, ["a", "b", "old-1", "old-2", "old-3", "ours"], "only a new one about nothing clears up");
+    assert_eq!(came(later, "c").await.unwrap(), NoticeEffect::Unknown);
+    assert_eq!(kept().await, ["a", "b", "c", "old-1", "ours"], "two at a time, the oldest first");
+    assert_eq!(came(later, "d").await.unwrap(), NoticeEffect::Unknown);
+    assert_eq!(kept().await, ["a", "b", "c", "d", "ours"], "what is about a payment stays");
+}

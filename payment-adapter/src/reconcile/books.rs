@@ -207,7 +207,7 @@ pub struct Pages<'a> {
     ledger: &'a Ledger,
     provider: &'a str,
     from_ms: i64,
-    after: Option<PaymentId>,
+    after: Option<Booked>,
     is_over: bool,
 }
 
@@ -225,8 +225,8 @@ impl<'a> Pages<'a> {
         if self.is_over {
             return Ok(None);
         }
-        let page = self.ledger.booked(self.provider, self.from_ms, self.after, PAGE).await?;
-        self.after = page.last().map(|ours| ours.payment);
+        let page = self.ledger.booked(self.provider, self.from_ms, self.after.as_ref(), PAGE).await?;
+        self.after = page.last().cloned();
         self.is_over = i64::try_from(page.len()).is_ok_and(|n| n < PAGE);
         Ok(Some(page))
     }
