@@ -69,6 +69,17 @@ pub struct Booked {
     pub updated_at_ms: i64,
 }
 
+/// What an entry of a provider's list says which payment it is about.
+#[derive(Debug, Clone, Copy)]
+pub struct ListedAs<'n> {
+    /// Our payment's id.
+    pub payment: Option<uuid::Uuid>,
+    /// Our order's id.
+    pub order: Option<uuid::Uuid>,
+    /// The provider's id of the payment, or of the shopper's approval.
+    pub reference: &'n str,
+}
+
 impl Ledger {
     /// Writes a difference down; answers whether it is new.
     ///
@@ -179,31 +190,67 @@ impl Ledger {
         rows.iter().map(booked_row).collect()
     }
 
-    /// The payment that a provider's listing is about: by our payment's id, our order's id, or the provider's id.
+    /// The payments that entries of a provider's list are about, in their order; `None` where it is none of ours. One round
+    /// trip, whatever their number.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn booked_as(
-        &self,
-        provider: &str,
-        payment: Option<uuid::Uuid>,
-        order: Option<uuid::Uuid>,
-        reference: Option<&str>,
-    ) -> Result<Option<Booked>, LedgerError> {
-        let row = self
+    pub async fn booked_as(&self, provider: &str, named: &[ListedAs<'_>]) -> Result<Vec<Option<Booked>>, LedgerError> {
+        let payments: Vec<_> = named.iter().map(|entry| entry.payment).collect();
+        let orders: Vec<_> = named.iter().map(|entry| entry.order).collect();
+        let references: Vec<&str> = named.iter().map(|entry| entry.reference).collect();
+        let rows = self
             .client()
             .await?
-            .query_opt(
-                "WITH named AS MATERIALIZED (
-                    SELECT * FROM payment WHERE id = $2
-                    UNION ALL SELECT * FROM payment WHERE order_id = $3
-                    UNION ALL SELECT * FROM payment WHERE provider = $1 AND provider_ref = $4
-                    UNION ALL SELECT * FROM payment WHERE approval_code = $4)
-                 SELECT * FROM named WHERE provider = $1 ORDER BY created_at_ms DESC LIMIT 1",
-                &[&provider, &payment, &order, &reference],
+            .query(
+                "SELECT e.n, p.* FROM unnest($2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY AS e(payment, in_order, reference, n),
+                 LATERAL (
+                    SELECT * FROM (
+                        SELECT * FROM payment WHERE id = e.payment
+                        UNION ALL SELECT * FROM payment WHERE order_id = e.in_order
+                        UNION ALL SELECT * FROM payment WHERE provider_ref = e.reference
+                        UNION ALL SELECT * FROM payment WHERE approval_code = e.reference) named
+                    WHERE provider = $1 ORDER BY created_at_ms DESC LIMIT 1) p",
+                &[&provider, &payments, &orders, &references],
             )
             .await?;
-        row.as_ref().map(booked_row).transpose()
+        let mut booked = vec![None; named.len()];
+        for row in &rows {
+            let index = usize::try_from(int(row, "n")? - 1).map_err(|e| LedgerError::Shape(e.to_string()))?;
+            let slot = booked.get_mut(index).ok_or_else(|| LedgerError::Shape("an entry that was not asked".into()))?;
+            *slot = Some(booked_row(row)?);
+        }
+        Ok(booked)
+    }
+
+    /// Has up to `limit` payments of a provider compared with it again that have moved since `since_ms` and since they were
+    /// last compared, those first that have waited longest; what moved within the last 10 s is left for later. Answers how
+    /// many.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn recheck_moved(
+        &self,
+        provider: &str,
+        since_ms: i64,
+        limit: i64,
+        now_ms: i64,
+    ) -> Result<u64, LedgerError> {
+        let moved = self
+            .client()
+            .await?
+            .execute(
+                "UPDATE payment SET recheck_at_ms = $4, compared_at_ms = $4
+                 WHERE id = ANY(ARRAY(
+                    SELECT id FROM payment
+                    WHERE updated_at_ms >= $2 AND updated_at_ms < $4::bigint - 10000 AND compared_at_ms <= updated_at_ms
+                      AND provider = $1 AND coalesce(provider_ref, '') <> '' AND refunding_minor = 0 AND recheck_at_ms IS NULL
+                      AND state IN ('captured', 'failed', 'cancelled', 'expired')
+                    ORDER BY updated_at_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED))",
+                &[&provider, &since_ms, &limit, &now_ms],
+            )
+            .await?;
+        Ok(moved)
     }
 }
 

@@ -30,7 +30,7 @@ pub use account::{Account, NewAccount};
 pub use audit::SEAL_MAX;
 pub use deal::{ActiveOrder, Deal, DealSnapshot, NewDeal};
 pub use desk::{Decision, Waiting};
-pub use discrepancy::{Booked, Discrepancy, DiscrepancyClass};
+pub use discrepancy::{Booked, Discrepancy, DiscrepancyClass, ListedAs};
 pub use hold::{HoldOutcome, NewHold};
 pub use idempotency::{Idem, Replay, Saved};
 pub use listen::Notice;

@@ -59,8 +59,8 @@ impl Ledger {
                 "WITH due AS (
                     UPDATE outbox SET lease_until_ms = $2 + $3
                     WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
-                      AND id IN (SELECT id FROM outbox WHERE delivered_at_ms IS NULL AND lease_until_ms <= $2
-                                 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+                      AND id = ANY(ARRAY(SELECT id FROM outbox WHERE delivered_at_ms IS NULL AND lease_until_ms <= $2
+                                         ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
                     RETURNING *)
                  SELECT * FROM due ORDER BY id",
                 &[&limit, &now_ms, &lease_ms],

@@ -262,24 +262,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Has a payment that moved since it was last compared looked at, once; `false` when it was before, or needs no look.
-    ///
-    /// # Errors
-    /// See [`LedgerError`].
-    pub async fn recheck_if_older(&self, payment: PaymentId, now_ms: i64) -> Result<bool, LedgerError> {
-        let moved = self
-            .client()
-            .await?
-            .execute(
-                "UPDATE payment SET recheck_at_ms = $2, compared_at_ms = $2
-                 WHERE id = $1 AND compared_at_ms <= updated_at_ms AND updated_at_ms < $2::bigint - 10000 AND recheck_at_ms IS NULL
-                   AND state IN ('captured', 'failed', 'cancelled', 'expired')",
-                &[&payment.0, &now_ms],
-            )
-            .await?;
-        Ok(moved == 1)
-    }
-
     /// Has a payment compared with the provider again, not before `at_ms`: an ended one by a look of its own, a live
     /// one by its next step.
     ///

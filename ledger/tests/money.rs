@@ -306,3 +306,34 @@ async fn a_difference_is_written_once_until_it_is_settled() {
     assert!(!ledger.close_discrepancy(open[0].id, true, "kim", now_ms()).await.unwrap());
     assert!(found().await, "it came back: that is news");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moved_is_compared_again_once_and_the_oldest_first() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 5, 5).await;
+    let a = account(&ledger).await;
+    let began_ms = now_ms();
+    let mut paid = Vec::new();
+    for _ in 0..3 {
+        let order = held(&ledger, deal, a).await;
+        paid.push(pay(&ledger, order, a).await);
+    }
+    held(&ledger, deal, a).await;
+    let later = now_ms() + 10_001;
+    let again = async |limit, now_ms| ledger.recheck_moved("kakaopay", began_ms, limit, now_ms).await.unwrap();
+    assert_eq!(again(9, now_ms()).await, 0, "they may still move");
+    assert_eq!(ledger.recheck_moved("toss", began_ms, 9, later).await.unwrap(), 0, "another provider's");
+    assert_eq!(ledger.recheck_moved("kakaopay", later, 9, later).await.unwrap(), 0, "before the window");
+    assert_eq!(again(2, later).await, 2);
+    let mut due = Vec::new();
+    for work in ledger.claim_due_payments("kakaopay", later, 9, 1).await.unwrap() {
+        assert!(work.is_recheck);
+        ledger.recheck_done(work.id).await.unwrap();
+        due.push(work.id);
+    }
+    due.sort();
+    let mut oldest = paid[..2].to_vec();
+    oldest.sort();
+    assert_eq!(due, oldest);
+    assert_eq!((again(2, later).await, again(2, later).await), (1, 0), "each once");
+}

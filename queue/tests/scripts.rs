@@ -11,7 +11,7 @@
 mod support;
 
 use queue::line::Line;
-use service_kit::redis::StoreError;
+use service_kit::redis::{Script, StoreError};
 use support::{commands_run, field};
 
 const GATE: &str = "aaaaaaaaaaaaaaaaaaaaaa";
@@ -48,6 +48,10 @@ fn calls() -> Vec<(&'static str, usize, Vec<&'static str>)> {
         ("draw_place", 3, vec!["0", "7"]),
         ("draw_note", 1, vec!["none", "committed", "{}"]),
     ]
+}
+
+fn script(name: &str) -> &'static Script {
+    Line::scripts().into_iter().find(|script| script.name == name).unwrap()
 }
 
 #[tokio::test]
@@ -111,7 +115,7 @@ async fn a_record_is_a_leaf_with_or_without_a_nonce() {
     let run = async |record: &str| {
         let args =
             ["5", "9", "5", "0", "0", "0", "0", "5", "5", "9", GATE, "0", "k", GATE, "0", "1000", "", "0", record];
-        redis.run(Line::scripts()[0], &keys, &args.map(str::to_owned)).await
+        redis.run(script("join"), &keys, &args.map(str::to_owned)).await
     };
     let nonce = |length: usize| format!("{LEAF}:{}", "a-_9".repeat(17).split_at(length).0);
     for wrong in [
@@ -142,7 +146,7 @@ async fn a_record_is_a_leaf_with_or_without_a_nonce() {
 #[tokio::test]
 async fn a_full_line_refuses_newcomers_but_knows_its_people() {
     let (_server, redis, _) = support::line().await;
-    let join = Line::scripts()[0];
+    let join = script("join");
     let keys: Vec<String> = (0..9).map(|i| format!("fg:{{x}}:{i}")).collect();
     let run = async |key: &str| {
         let args = ["5", "2", "5", "0", "0", "0", "0", "5", "5", "0", GATE, "0", key, GATE, "0", "1000", "", "0", ""];
@@ -163,7 +167,7 @@ async fn a_code_lets_in_as_many_as_it_may_and_a_repeat_uses_none() {
     let run = async |key: &str, batch: &str| {
         let args =
             ["5", "9", "5", "0", "0", "0", "0", "5", "5", "0", GATE, batch, key, GATE, "1", "5000", "spring", "2", ""];
-        redis.run(Line::scripts()[0], &keys, &args.map(str::to_owned)).await.unwrap().at(0).unwrap().clone()
+        redis.run(script("join"), &keys, &args.map(str::to_owned)).await.unwrap().at(0).unwrap().clone()
     };
     for (key, batch) in [("a", "1"), ("a", "2"), ("", "3"), ("", "3")] {
         assert!(run(key, batch).await.at(0).unwrap().int().unwrap() <= 2, "{key:?} {batch}");

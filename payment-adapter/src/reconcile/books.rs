@@ -5,14 +5,16 @@ use super::compare::{SETTLING_MS, Theirs, compare, sums};
 use crate::provider::{About, Answer, Doubt, Listed, Outcome, Standing};
 use crate::providers::{Account, account_of};
 use futures::StreamExt as _;
-use ledger::{Booked, DiscrepancyClass, Ledger, LedgerError};
+use ledger::{Booked, DiscrepancyClass, Ledger, LedgerError, ListedAs};
 use service_kit::ids::PaymentId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages of a list that are read at once.
 const PAGES_MAX: usize = 1_000;
+/// Entries of a list that are looked up at once.
+const ENTRIES_MAX: usize = 500;
 /// Our payments per page.
-pub const PAGE: i64 = 500;
+const PAGE: i64 = 500;
 
 /// What one payment is to us and to the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +59,10 @@ pub async fn listed(
         books.is_whole &= read_list(account, from_ms, now_ms, &mut entries).await;
     }
     let mut known: BTreeSet<PaymentId> = BTreeSet::new();
-    for (reference, (theirs, entry)) in sums(&entries) {
-        let (payment, order, named) = match &entry.about {
-            About::Payment(payment) => (Some(payment.0), None, None),
-            About::Order(order) => (None, Some(order.0), None),
-            About::Reference(named) => (None, None, Some(named.as_str())),
-            About::Nothing => (None, None, Some(reference)),
-        };
-        match ledger.booked_as(provider, payment, order, named.or(Some(reference))).await? {
+    let sums = sums(&entries);
+    let ours = booked(ledger, provider, &sums).await?;
+    for ((reference, (theirs, _)), ours) in sums.into_iter().zip(ours) {
+        match ours {
             Some(ours) => {
                 known.insert(ours.payment);
                 match compare(&ours, &theirs, now_ms) {
@@ -100,6 +98,29 @@ pub async fn listed(
         missing(ledger, provider, &known, from_ms, now_ms, &mut books.differences).await?;
     }
     Ok(books)
+}
+
+/// Our payments that the sums of a list are about, in their order.
+async fn booked(
+    ledger: &Ledger,
+    provider: &str,
+    sums: &BTreeMap<&str, (Theirs, &Listed)>,
+) -> Result<Vec<Option<Booked>>, LedgerError> {
+    let named = sums.iter().map(|(reference, (_, entry))| {
+        let plain = ListedAs { payment: None, order: None, reference };
+        match &entry.about {
+            About::Payment(payment) => ListedAs { payment: Some(payment.0), ..plain },
+            About::Order(order) => ListedAs { order: Some(order.0), ..plain },
+            About::Reference(named) => ListedAs { reference: named, ..plain },
+            About::Nothing => plain,
+        }
+    });
+    let named: Vec<ListedAs<'_>> = named.collect();
+    let mut booked = Vec::with_capacity(named.len());
+    for some in named.chunks(ENTRIES_MAX) {
+        booked.extend(ledger.booked_as(provider, some).await?);
+    }
+    Ok(booked)
 }
 
 /// Captures of ours that the provider does not list.
@@ -203,7 +224,7 @@ fn difference(provider: &'static str, class: DiscrepancyClass, ours: &Booked, de
 }
 
 /// Our payments at a provider since an instant, page by page.
-pub struct Pages<'a> {
+struct Pages<'a> {
     ledger: &'a Ledger,
     provider: &'a str,
     from_ms: i64,
@@ -213,7 +234,7 @@ pub struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     /// From the first one on.
-    pub fn new(ledger: &'a Ledger, provider: &'a str, from_ms: i64) -> Self {
+    fn new(ledger: &'a Ledger, provider: &'a str, from_ms: i64) -> Self {
         Self { ledger, provider, from_ms, after: None, is_over: false }
     }
 
@@ -221,7 +242,7 @@ impl<'a> Pages<'a> {
     ///
     /// # Errors
     /// When the ledger does not answer.
-    pub async fn next(&mut self) -> Result<Option<Vec<Booked>>, LedgerError> {
+    async fn next(&mut self) -> Result<Option<Vec<Booked>>, LedgerError> {
         if self.is_over {
             return Ok(None);
         }

@@ -5,15 +5,15 @@
 //! A provider with a list is asked for it, page by page; of one without, every payment that moved in the window is
 //! asked about on its own, a bounded number per pass. Two processes at once find the same and write it once.
 
-use super::books::{self, Books, Difference, Pages};
+use super::books::{self, Books, Difference};
 use crate::providers::Account;
 use crate::{Config, metric};
 use ledger::{Ledger, LedgerError};
 use metrics::counter;
 use std::collections::BTreeMap;
 
-/// Payments of a provider without a list that one pass has asked about.
-const SINGLE_LOOKS_MAX: usize = 200;
+/// Payments of a provider without a list that one pass has asked about, at most.
+const SINGLE_LOOKS_MAX: i64 = 200;
 
 /// Compares every account's books once. Answers how many new differences there are.
 ///
@@ -27,7 +27,8 @@ pub async fn pass(cfg: &Config, ledger: &Ledger, accounts: &[Account], now_ms: i
             let books = books::listed(ledger, provider, &accounts, from_ms, now_ms).await?;
             found += repair(ledger, provider, &books, now_ms).await?;
         } else {
-            singles(ledger, provider, from_ms, now_ms).await?;
+            // The worker asks about each that moved.
+            ledger.recheck_moved(provider, from_ms, SINGLE_LOOKS_MAX, now_ms).await?;
         }
     }
     Ok(found)
@@ -70,19 +71,4 @@ async fn write(ledger: &Ledger, found: &Difference, now_ms: i64) -> Result<bool,
         tracing::error!(provider, class = class.as_str(), reference, detail, "our books and the provider's differ");
     }
     Ok(is_new)
-}
-
-/// A provider without a list: the worker asks about each payment that moved.
-async fn singles(ledger: &Ledger, provider: &str, from_ms: i64, now_ms: i64) -> Result<(), LedgerError> {
-    let mut looked = 0;
-    let mut pages = Pages::new(ledger, provider, from_ms);
-    while let Some(page) = pages.next().await? {
-        for ours in page.iter().filter(|ours| ours.state != "ready" && ours.refunding_minor == 0) {
-            if looked == SINGLE_LOOKS_MAX {
-                return Ok(());
-            }
-            looked += usize::from(ledger.recheck_if_older(ours.payment, now_ms).await?);
-        }
-    }
-    Ok(())
 }
