@@ -1,5 +1,11 @@
 //! Several processes bring the schema up to date at once.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 #![allow(missing_docs, reason = "tests are named after what they prove")]
 
 mod support;
