@@ -248,7 +248,9 @@ describe("the page's script", () => {
       assert.ok(await page.locator("#off").isVisible());
       const gaps = asked.slice(1).map((at, i) => (at - asked[i]) / 1_000);
       const wanted = [2, 4, 8, 90 / 0.85, 32];
-      wanted.forEach((seconds, i) => assert.ok(gaps[i] >= seconds * 0.84 && gaps[i] <= seconds * 1.16 + 1, `gap ${i}: ${gaps[i]} s instead of ${seconds} s`));
+      // An answer waits for the end of its step, and between steps the page's clock goes on by itself.
+      const late = 1.5;
+      wanted.forEach((seconds, i) => assert.ok(gaps[i] >= seconds * 0.84 && gaps[i] <= seconds * 1.16 + late, `gap ${i}: ${gaps[i]} s instead of ${seconds} s`));
       assert.ok(gaps[3] >= 90, "Retry-After is obeyed");
       assert.ok(Math.max(...gaps.slice(4)) <= 70, "never later than a minute and its jitter");
     });
