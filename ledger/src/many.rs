@@ -11,7 +11,7 @@ use crate::pool::{id, int};
 use crate::purchase::{self, Actor, Event, Room, Step};
 use crate::purchase_store::{self, Locked};
 use crate::quiet::{self, Wake};
-use crate::statement::Transaction;
+use crate::statement::{self, Transaction};
 use crate::{Ledger, LedgerError, OrderState, OutboxKind};
 use serde_json::{Value, json};
 use service_kit::ids::{AttemptId, OrderId, PaymentId};
@@ -208,7 +208,7 @@ impl Ledger {
     pub async fn settle_many(&self, all: &[Captured], now_ms: i64) -> Result<Vec<bool>, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        tx.query_one(quiet::KEEP_QUIET, &[]).await?;
+        tx.at_once(&[(quiet::KEEP_QUIET, &[]), (statement::KEEP_PLANS, &[])]).await?;
         let locked = lock_of_payments(&tx, all).await?;
         let mut plain: BTreeMap<PaymentId, (&Captured, &Locked, Step)> = BTreeMap::new();
         for captured in all {

@@ -8,11 +8,8 @@
 use crate::statement::Client;
 use service_kit::ids::OrderId;
 
-/// For a transaction that keeps quiet: its first statement. All that follows goes by keys, so one plan is as good as the
-/// next; left to itself PostgreSQL plans an array of keys anew each time, because two known keys look cheaper than the ten
-/// that it expects of any array, and the planning takes six times as long as the reading.
-pub(crate) const KEEP_QUIET: &str =
-    "SELECT set_config('floodgate.quiet', 'on', true), set_config('plan_cache_mode', 'force_generic_plan', true)";
+/// For a transaction that keeps quiet: its first statement.
+pub(crate) const KEEP_QUIET: &str = "SELECT set_config('floodgate.quiet', 'on', true)";
 
 /// Whom to wake besides the orders' pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

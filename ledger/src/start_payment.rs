@@ -8,6 +8,7 @@ use crate::order;
 use crate::purchase::{self, Actor, Event, Refusal};
 use crate::purchase_store::{self, StepRow};
 use crate::quiet::{self, Wake};
+use crate::statement;
 use crate::{Ledger, LedgerError, Order, OrderState};
 use service_kit::ids::{AccountId, OrderId, PaymentId};
 
@@ -58,12 +59,13 @@ impl Ledger {
         let looked = tx
             .at_once(&[
                 (quiet::KEEP_QUIET, &[]),
+                (statement::KEEP_PLANS, &[]),
                 (idempotency::RESERVE, &[&idem.actor, &idem.key, &fingerprint, &now_ms]),
                 (purchase_store::LOCK, &[&start.order.0]),
                 (purchase_store::READ, &[&&order[..]]),
             ])
             .await?;
-        let [_, reserved, _, found] = looked.as_slice() else { return Err(missing_answer()) };
+        let [_, _, reserved, _, found] = looked.as_slice() else { return Err(missing_answer()) };
         if let Some(answer) = idempotency::answered(&tx, idem, reserved).await? {
             return Ok(answer);
         }

@@ -11,6 +11,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
+/// For a transaction that goes by keys, before all that does: one plan is as good as the next, so it is kept. Left to itself
+/// PostgreSQL plans an array of keys anew each time, because a few that it knows look cheaper than the ten that it expects of
+/// any array (ADR 0022).
+pub(crate) const KEEP_PLANS: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true)";
+
 /// A text and its parameters.
 pub(crate) type Statement<'s> = (&'s str, &'s [&'s (dyn ToSql + Sync)]);
 

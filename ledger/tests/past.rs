@@ -134,9 +134,9 @@ async fn repeat(sql: &Client, order: OrderId, n: i64) {
             .execute(
                 &format!(
                     "INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT c.* FROM (
-                        SELECT t.row, jsonb_build_object({differs}) AS differs
-                        FROM generate_series(1, {n}) AS n, LATERAL (SELECT {table} AS row, {table}.* FROM {table} WHERE {which}) AS {table},
-                             LATERAL (SELECT {table}.row) AS t) AS s, LATERAL jsonb_populate_record(s.row, s.differs) AS c"
+                        SELECT {table}.row, jsonb_build_object({differs}) AS differs
+                        FROM generate_series(1, {n}) AS n, LATERAL (SELECT {table} AS row, {table}.* FROM {table} WHERE {which}) AS {table}) AS s,
+                        LATERAL jsonb_populate_record(s.row, s.differs) AS c"
                 ),
                 &[],
             )
@@ -179,7 +179,7 @@ async fn read_after(past: i64) -> BTreeMap<String, i64> {
     }
     repeat(&sql, order.unwrap(), past).await;
     sql.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
-    // What the ledger did so far is counted when its connection has rested, or now.
+    // What the ledger's connection has not counted yet comes on top: the same after a short and a long past.
     sql.batch_execute("SELECT pg_stat_reset()").await.unwrap();
     for _ in 0..LIVES {
         life(&ledger, deal).await;
