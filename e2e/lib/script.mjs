@@ -15,12 +15,13 @@ export function statusOf(change = {}) {
  */
 export async function script(page, answer) {
   const asked = Object.assign([], { pending: 0 });
-  // The page knows of its questions before anybody else does: on a busy machine they take a while to come here.
+  // The page knows of its questions before anybody else does: they take a while to come here, and its time moves on.
   await page.addInitScript(() => {
     const ask = window.fetch;
     window.asking = 0;
     window.fetch = (...what) => {
       window.asking += 1;
+      window.askedAt = performance.now();
       return ask(...what).finally(() => (window.asking -= 1));
     };
   });
@@ -28,7 +29,7 @@ export async function script(page, answer) {
   await page.route("**/status", async (route) => {
     asked.pending += 1;
     try {
-      asked.push(await page.evaluate(() => performance.now()));
+      asked.push(await page.evaluate(() => window.askedAt));
       const said = answer(asked.length - 1);
       if (typeof said === "number") await route.fulfill({ status: said });
       else if (said.headers) await route.fulfill(said);
