@@ -11,6 +11,7 @@
 use serde_json::Value;
 use service_kit::private_store::{self, ScratchDir};
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -56,6 +57,16 @@ impl Run {
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("the house did not start: {:?}", self.child.take().map(|mut child| child.kill()));
+    }
+
+    /// Waits for the line of `up` on standard output: every role answers.
+    fn wait_until_ready(&mut self) {
+        let child = self.child.as_mut().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert!(line.ends_with('\n'), "it ended before it was ready: {line:?}");
+        child.stdout = Some(out.into_inner());
     }
 
     fn finish(&mut self) -> Output {
@@ -212,14 +223,7 @@ fn ctrl_c_stops_everything_in_order() {
     let pid = child.id();
     let mut run = Run { folder, child: Some(child), pids: BTreeSet::new() };
     run.wait_for_house();
-    // Ready means: the gate answers.
-    let gate = run.state().unwrap()["gate_url"].as_str().unwrap().trim_start_matches("http://").to_owned();
-    for _ in 0..400 {
-        if std::net::TcpStream::connect(&gate).is_ok() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    run.wait_until_ready();
     the_other_commands_work(&run);
     assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
     let output = run.finish();
