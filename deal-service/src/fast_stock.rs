@@ -237,8 +237,14 @@ impl FastStock {
     ///
     /// # Errors
     /// See [`StoreError`]; repeat.
-    pub async fn settle(&self, room: &RoomId, order: OrderId, pass_ms: Option<u32>) -> Result<Applied, StoreError> {
-        let args = [order.to_string(), pass_ms.unwrap_or(0).to_string()];
+    pub async fn settle(
+        &self,
+        room: &RoomId,
+        order: OrderId,
+        lease_number: Option<i64>,
+        pass_ms: Option<u32>,
+    ) -> Result<Applied, StoreError> {
+        let args = [order.to_string(), pass_ms.unwrap_or(0).to_string(), lease_number.unwrap_or(0).to_string()];
         applied(&self.redis.run(&SETTLE, &keys(room), &args).await?)
     }
 

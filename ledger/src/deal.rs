@@ -87,9 +87,9 @@ pub struct ActiveOrder {
 pub struct DealSnapshot {
     /// The deal, its `epoch` already raised.
     pub deal: Deal,
-    /// Orders in state held or paying.
+    /// Orders that hold units: held, paying, and those that an operator has to decide about.
     pub holding: Vec<ActiveOrder>,
-    /// Units per account, held and bought.
+    /// Units per account, held and bought. Also 0: whoever ever held some may ask for an old order again.
     pub bought: Vec<(AccountId, i64)>,
 }
 
@@ -240,12 +240,11 @@ impl Ledger {
         let holding = tx
             .query(
                 "SELECT id, account_id, lease_number, quantity, state, hold_expires_at_ms FROM orders
-                 WHERE deal_id = $1 AND state IN ('held', 'paying')",
+                 WHERE deal_id = $1 AND state IN ('held', 'paying', 'quarantined') AND held_units > 0",
                 &[&deal.0],
             )
             .await?;
-        let bought =
-            tx.query("SELECT account_id, units FROM allowance WHERE deal_id = $1 AND units > 0", &[&deal.0]).await?;
+        let bought = tx.query("SELECT account_id, units FROM allowance WHERE deal_id = $1", &[&deal.0]).await?;
         let snapshot = DealSnapshot {
             deal: Deal::from_row(&row)?,
             holding: holding

@@ -140,7 +140,8 @@ impl Ledger {
         outcomes(&client, holds, &rows, now_ms).await.map_err(|e| LedgerError::Unknown(e.to_string()))
     }
 
-    /// Releases up to `limit` holds whose time is over and answers their ids. Several processes may do it at once.
+    /// Releases up to `limit` holds whose time is over and answers their ids. Several processes may do it at once. A process
+    /// whose clock runs ahead ends none early: it is over by the database's clock, too.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -148,7 +149,7 @@ impl Ledger {
         let client = self.client().await?;
         let due = client
             .query(
-                "SELECT id FROM orders WHERE state = 'held' AND hold_expires_at_ms <= $1 ORDER BY hold_expires_at_ms LIMIT $2",
+                "SELECT id FROM orders WHERE state = 'held' AND hold_expires_at_ms <= (SELECT due_now($1)) ORDER BY hold_expires_at_ms LIMIT $2",
                 &[&now_ms, &limit],
             )
             .await?;

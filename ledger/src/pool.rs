@@ -59,7 +59,7 @@ pub enum LedgerError {
     /// A constraint, trigger or type said no. Nothing was done.
     #[error("PostgreSQL refused: {0}")]
     Refused(String),
-    /// Two transactions collided (deadlock, serialisation, lock time-out). Nothing was done; safe to repeat.
+    /// Two transactions collided (deadlock, serialisation, lock time-out, one key twice). Nothing was done; safe to repeat.
     #[error("the transaction collided with another: {0}")]
     Collision(String),
     /// The settings cannot be used.
@@ -93,6 +93,10 @@ impl From<tokio_postgres::Error> for LedgerError {
         match *db.code() {
             // A migration by a newer program; see `statement.rs`.
             _ if statement::is_outdated(db) => Self::Collision(text),
+            // One key for two deals at the same moment: after the other's commit the key is found to be used.
+            SqlState::UNIQUE_VIOLATION if db.constraint() == Some("orders_account_id_idempotency_key_key") => {
+                Self::Collision(text)
+            }
             SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::LOCK_NOT_AVAILABLE

@@ -139,7 +139,12 @@ impl Ledger {
         let mut client = self.client().await?;
         let snapshot = client.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
         let tx = Transaction::from(snapshot.read_only(true).start().await?);
-        tx.batch_execute("SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on").await?;
+        // All rows are read, however many there are and however long it takes; only the caller knows when to give up.
+        tx.batch_execute(
+            "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on;
+             SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
+        )
+        .await?;
         let mut findings = Vec::new();
         for (check, sql) in CHECKS {
             for row in tx.query(sql, &[]).await? {

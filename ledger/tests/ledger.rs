@@ -98,15 +98,42 @@ async fn late_wrong_and_fenced_holds_are_refused() {
     assert_eq!(ledger.load_deal(deal).await.unwrap().unwrap().bought, [(a, 1)]);
 }
 
+/// A shopper with two passes who sends the same key for both at the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_for_two_deals_at_once_is_used_for_one() {
+    let ledger = ledger().await;
+    let (one, other, shopper) = (deal(&ledger, 99, 99).await, deal(&ledger, 99, 99).await, account(&ledger).await);
+    for turn in 0..60 {
+        let key = format!("k{turn}");
+        let asked = |deal, fingerprint| [NewHold { fingerprint: [fingerprint; 32], ..hold(deal, shopper, 1, &key) }];
+        let batches = [asked(one, 1), asked(other, 2)];
+        let place = async |batch: &[NewHold]| loop {
+            match ledger.place_holds(batch, now_ms()).await {
+                Ok(mut outcomes) => return outcomes.remove(0),
+                Err(error) => assert!(error.is_safe_to_retry(), "turn {turn}: {error}"),
+            }
+        };
+        let (first, second) = tokio::join!(place(&batches[0]), place(&batches[1]));
+        let placed = [&first, &second].iter().filter(|o| matches!(o, HoldOutcome::Placed(_))).count();
+        let reused = [&first, &second].iter().filter(|o| matches!(o, HoldOutcome::KeyReused)).count();
+        assert_eq!((placed, reused), (1, 1), "turn {turn}: {first:?} {second:?}");
+    }
+    assert_eq!(ledger.verify().await.unwrap(), []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_runs_out_once_and_never_while_paying() {
-    let ledger = ledger().await;
+    let (ledger, url) = ledger_and_url().await;
     let deal = deal(&ledger, 2, 2).await;
     let a = account(&ledger).await;
     let (expiring, paying) = (held(&ledger, deal, a).await, held(&ledger, deal, a).await);
     let s = start(paying, a);
     ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
     let later = now_ms() + 3_600_000;
+    assert_eq!(ledger.expire_holds(later, 10).await.unwrap(), [], "a clock that runs ahead ends nothing early");
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("UPDATE orders SET hold_expires_at_ms = created_at_ms").await.unwrap();
     let (one, two) = tokio::join!(ledger.expire_holds(later, 10), ledger.expire_holds(later, 10));
     let all: Vec<OrderId> = one.unwrap().into_iter().chain(two.unwrap()).collect();
     assert_eq!(all, [expiring], "once, and not the one that is being paid");

@@ -94,7 +94,7 @@ async fn apply(app: &App, event: &OutboxEvent) -> bool {
                 service_kit::failpoint::around(
                     "P6.before",
                     "P6.after",
-                    app.parts.fast.settle(&room, event.order, pass_ms),
+                    app.parts.fast.settle(&room, event.order, Some(event.lease_number), pass_ms),
                 )
                 .await
             }

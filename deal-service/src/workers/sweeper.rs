@@ -82,7 +82,8 @@ async fn resolve(
                 Some(deal) => app.pass_ended_ms(deal).await?,
                 None => None,
             };
-            fast.settle(room, order, pass_ms).await?;
+            // It has a unit here, which knows the number.
+            fast.settle(room, order, None, pass_ms).await?;
         }
         Some(OrderState::Held) => {
             let ends_at_ms = app.parts.ledger.order(order).await?.map_or(0, |o| o.hold_expires_at_ms);

@@ -348,7 +348,7 @@ async fn events_wait_while_a_stock_is_being_filled() {
     let fast = w.app.fast_stock();
     use deal_service::fast_stock::Applied::Loading;
     assert_eq!(
-        (fast.settle(&room, order, Some(600_000)).await.unwrap(), fast.release(&room, order).await.unwrap()),
+        (fast.settle(&room, order, None, Some(600_000)).await.unwrap(), fast.release(&room, order).await.unwrap()),
         (Loading, Loading)
     );
     assert_eq!(fast_hold(&w, deal, AccountId::new(), OrderId::new(), "k", 1_000).await, FastReply::NotLoaded);

@@ -14,6 +14,7 @@ mod faults;
 mod holds;
 mod model;
 mod orders;
+mod refill;
 mod refunds;
 mod scripts;
 mod shop;

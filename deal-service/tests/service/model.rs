@@ -106,20 +106,30 @@ impl Model {
         }
     }
 
-    pub fn settle(&mut self, order: OrderId, ends_pass: bool) -> Applied {
-        let Some(unit) = self.units.get_mut(&order) else { return Applied::Unknown };
+    pub fn settle(&mut self, order: OrderId, number: Option<i64>, ends_pass: bool) -> Applied {
+        let Some(unit) = self.units.get_mut(&order) else {
+            if let Some(number) = number {
+                self.leave(number.try_into().unwrap(), ends_pass);
+            }
+            return Applied::Unknown;
+        };
         if unit.state == State::Sold {
             return Applied::Before;
         }
         unit.state = State::Sold;
         self.held -= unit.quantity;
         self.sold += unit.quantity;
-        self.inside.remove(&unit.lease);
-        self.buying.remove(&unit.lease);
-        if ends_pass {
-            self.ended.insert(unit.lease);
-        }
+        let lease = unit.lease;
+        self.leave(lease, ends_pass);
         Applied::Done
+    }
+
+    fn leave(&mut self, lease: u64, ends_pass: bool) {
+        self.inside.remove(&lease);
+        self.buying.remove(&lease);
+        if ends_pass {
+            self.ended.insert(lease);
+        }
     }
 
     /// Money came after the hold had ended.

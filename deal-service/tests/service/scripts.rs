@@ -111,9 +111,11 @@ async fn step(
         }
         6 | 7 => {
             let (order, ends) = (some_order(rng), rng.random_bool(0.5));
+            // Of an order that was paid before a filling, the event alone knows the number.
+            let number = rng.random_bool(0.5).then(|| rng.random_range(1..=8));
             for _ in 0..times {
-                let settled = fast.settle(&room, order, ends.then_some(600_000)).await.unwrap();
-                assert_eq!(settled, model.settle(order, ends), "{at}: settle");
+                let settled = fast.settle(&room, order, number, ends.then_some(600_000)).await.unwrap();
+                assert_eq!(settled, model.settle(order, number, ends), "{at}: settle");
             }
         }
         8 => {
@@ -238,9 +240,10 @@ async fn scripts_refuse_odd_arguments_and_change_nothing() {
     refused(&w, &fast_stock::HOLD, deal, &good[..6]).await;
     refused(&w, &fast_stock::CONFIRM, deal, &[&o]).await;
     refused(&w, &fast_stock::CONFIRM, deal, &[&o, "-1"]).await;
-    refused(&w, &fast_stock::SETTLE, deal, &["x", "0"]).await;
-    refused(&w, &fast_stock::SETTLE, deal, &[&o, "-1"]).await;
-    refused(&w, &fast_stock::SETTLE, deal, &[&o]).await;
+    refused(&w, &fast_stock::SETTLE, deal, &["x", "0", "0"]).await;
+    refused(&w, &fast_stock::SETTLE, deal, &[&o, "-1", "0"]).await;
+    refused(&w, &fast_stock::SETTLE, deal, &[&o, "0", "-1"]).await;
+    refused(&w, &fast_stock::SETTLE, deal, &[&o, "0"]).await;
     refused(&w, &fast_stock::RELEASE, deal, &[&o, "all"]).await;
     refused(&w, &fast_stock::SWEEP, deal, &["0", "0"]).await;
     refused(&w, &fast_stock::SWEEP, deal, &["-1", "10"]).await;

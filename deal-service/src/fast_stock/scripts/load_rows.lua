@@ -17,6 +17,9 @@ for i = 3, #ARGV, step do
   end
 end
 if redis.call('HGET', KEYS[1], 'loading') ~= token then return 'stale' end
+-- A long filling is alive for as long as its portions come.
+local clock = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'loading_at_ms', string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000)))
 for i = 3, #ARGV, step do
   if step == 2 then
     redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
