@@ -5,10 +5,12 @@
 //! PaymentIntent about our payment (its metadata) with our currency and amount, and a refund with our refund's id. An
 //! error settles nothing: a decline at capture is found again in the PaymentIntent's status.
 //!
-//! What makes a repetition safe: each call that changes something carries an Idempotency-Key of its own
-//! (`{payment}:prepare`, `{payment}`, `{payment}:cancel`, `{refund}`), and Stripe compares the parameters. A
-//! PaymentIntent is captured once, whatever the key. A refund has no such guard at Stripe: before each repetition the
-//! worker asks, and a refund that carries our id is ours.
+//! What makes a repetition safe: each call that changes something carries an Idempotency-Key, and Stripe compares the
+//! parameters. It also keeps the first answer to a key, a 500 as well as a success: with one key for all tries, a capture
+//! that was refused once (the money was still on its way) would be refused for ever. A PaymentIntent is captured once,
+//! whatever the key, and one that nobody was sent to charges nobody, so those two calls have a key per try
+//! (`{payment}:prepare:{try}`, `{payment}:{try}`). A refund has no such guard at Stripe: its key is `{refund}` for life,
+//! before each repetition the worker asks, and a refund that carries our id is ours.
 //!
 //! A payment that ends here without a capture is cancelled there (best effort), so that the shopper's money is not
 //! reserved for longer than it must; Stripe itself lets go of it after days.
@@ -174,7 +176,8 @@ impl Stripe {
             ("metadata[order]", work.order.to_string()),
             ("metadata[payment]", work.id.to_string()),
         ];
-        let intent: Intent = match self.post("/v1/payment_intents", &form, &format!("{}:prepare", work.id)).await {
+        let key = format!("{}:prepare:{}", work.id, work.tries);
+        let intent: Intent = match self.post("/v1/payment_intents", &form, &key).await {
             // Nothing can be charged without a session, so a refusal is final here.
             Err(Doubt::Refused(why)) => return Ok(Session::Declined(why)),
             said => said?,
@@ -197,8 +200,8 @@ impl Stripe {
     async fn try_confirm(&self, work: &PaymentWork) -> Result<Standing, Doubt> {
         let id = plain_id(known(work.provider_ref.as_deref(), "PaymentIntent")?)?;
         let form = [("amount_to_capture", work.amount.minor().to_string())];
-        let intent: Intent =
-            self.post(&format!("/v1/payment_intents/{id}/capture"), &form, &work.id.to_string()).await?;
+        let key = format!("{}:{}", work.id, work.tries);
+        let intent: Intent = self.post(&format!("/v1/payment_intents/{id}/capture"), &form, &key).await?;
         intent.check(work, Some(id))?;
         intent.standing(work, 0)
     }
