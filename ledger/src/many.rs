@@ -6,7 +6,7 @@
 //! twice: who had moved on is left alone. Judged by [`purchase::step`] like a single payment; what is not the plain case
 //! (money for an order that is being paid) is left to [`Ledger::settle_captured`], which knows every case.
 
-use crate::payment::{AttemptKind, PaymentState, Prepared};
+use crate::payment::{AccountOf, AttemptKind, PaymentState, Prepared};
 use crate::pool::{id, int};
 use crate::purchase::{self, Actor, Event, Room, Step};
 use crate::purchase_store::{self, Locked};
@@ -37,6 +37,17 @@ pub struct Finish {
     pub outcome: String,
     /// For people; cut at 1,000 characters.
     pub detail: String,
+}
+
+/// A provider's session exists.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Of which payment.
+    pub payment: PaymentId,
+    /// The session.
+    pub session: Prepared,
+    /// Whose account opened it.
+    pub account_of: AccountOf,
 }
 
 /// A shopper came back with the code of a payment.
@@ -138,12 +149,13 @@ impl Ledger {
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn prepared_many(&self, all: &[(PaymentId, Prepared)], now_ms: i64) -> Result<Vec<bool>, LedgerError> {
-        let ids: Vec<_> = all.iter().map(|(payment, _)| payment.0).collect();
-        let column = |of: fn(&Prepared) -> &str| all.iter().map(|(_, p)| of(p)).collect::<Vec<&str>>();
+    pub async fn prepared_many(&self, all: &[Opened], now_ms: i64) -> Result<Vec<bool>, LedgerError> {
+        let ids: Vec<_> = all.iter().map(|opened| opened.payment.0).collect();
+        let accounts: Vec<&str> = all.iter().map(|opened| opened.account_of.as_str()).collect();
+        let column = |of: fn(&Prepared) -> &str| all.iter().map(|opened| of(&opened.session)).collect::<Vec<&str>>();
         let [references, pcs] = [column(|p| &p.provider_ref), column(|p| &p.redirect_pc)];
         let [mobiles, apps] = [column(|p| &p.redirect_mobile), column(|p| &p.redirect_app)];
-        let ends: Vec<i64> = all.iter().map(|(_, p)| p.expires_at_ms).collect();
+        let ends: Vec<i64> = all.iter().map(|opened| opened.session.expires_at_ms).collect();
         let client = self.client().await?;
         let rows = client
             .query(
@@ -152,11 +164,12 @@ impl Ledger {
                     WHERE (SELECT set_config('floodgate.quiet', 'on', true)) IS NOT NULL
                       AND id = ANY($1) ORDER BY id FOR UPDATE)
                  UPDATE payment SET state = 'ready', provider_ref = p.reference, redirect_pc = p.pc, redirect_mobile = p.mobile,
-                    redirect_app = p.app, expires_at_ms = p.ends, next_at_ms = p.ends, lease_until_ms = 0, tries = 0, updated_at_ms = $7
-                 FROM locked JOIN unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
-                    AS p(id, reference, pc, mobile, app, ends) ON p.id = locked.id
+                    redirect_app = p.app, expires_at_ms = p.ends, next_at_ms = p.ends, lease_until_ms = 0, tries = 0, updated_at_ms = $7,
+                    account_of = p.account_of
+                 FROM locked JOIN unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $9::text[])
+                    AS p(id, reference, pc, mobile, app, ends, account_of) ON p.id = locked.id
                  WHERE payment.id = locked.id AND payment.state = $8 RETURNING payment.id, payment.order_id",
-                &[&ids, &references, &pcs, &mobiles, &apps, &ends, &now_ms, &PaymentState::Requested.as_str()],
+                &[&ids, &references, &pcs, &mobiles, &apps, &ends, &now_ms, &PaymentState::Requested.as_str(), &accounts],
             )
             .await?;
         let moved: Result<BTreeSet<_>, _> = rows.iter().map(|row| id(row, "id")).collect();

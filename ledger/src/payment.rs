@@ -106,8 +106,10 @@ pub struct PaymentWork {
     pub account: AccountId,
     /// Which provider's driver.
     pub provider: String,
-    /// Whose account at the provider.
+    /// The merchant of the deal.
     pub merchant: MerchantId,
+    /// Whose account at the provider has it, once a session was opened.
+    pub account_of: Option<AccountOf>,
     /// Where it stands.
     pub state: PaymentState,
     /// What is to be paid.
@@ -142,6 +144,36 @@ pub struct PaymentWork {
     pub created_at_ms: i64,
     /// For logs and `traceparent`.
     pub trace_id: String,
+}
+
+/// Whose account at the provider a session was opened with. It stays the same for the life of the payment: another account
+/// does not know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountOf {
+    /// The shop's, which serves every merchant that has none.
+    Shop,
+    /// The merchant's own.
+    Merchant,
+}
+
+impl AccountOf {
+    /// The word in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shop => "shop",
+            Self::Merchant => "merchant",
+        }
+    }
+
+    /// Of a row of `payment`; `None` before a session is open, and for payments of releases that did not write it down.
+    pub(crate) fn of(row: &Row) -> Result<Option<Self>, LedgerError> {
+        match opt_text(row, "account_of")?.as_deref() {
+            None => Ok(None),
+            Some("shop") => Ok(Some(Self::Shop)),
+            Some("merchant") => Ok(Some(Self::Merchant)),
+            Some(other) => Err(LedgerError::Shape(format!("account of {other}"))),
+        }
+    }
 }
 
 /// The provider's session.
@@ -215,6 +247,15 @@ impl AttemptKind {
 }
 
 impl PaymentWork {
+    /// What the provider must say that it took: what was booked, if anything was (an operator may have booked another sum than
+    /// the order's, to give it back), else the order's amount.
+    pub fn taken(&self) -> Money {
+        match Money::new(self.captured_minor, self.amount.currency()) {
+            Ok(booked) if self.captured_minor > 0 => booked,
+            _ => self.amount,
+        }
+    }
+
     fn from_row(row: &Row) -> Result<Self, LedgerError> {
         let state: PaymentState = text(row, "state")?.parse()?;
         Ok(Self {
@@ -223,6 +264,7 @@ impl PaymentWork {
             account: AccountId(id(row, "account_id")?),
             provider: text(row, "provider")?,
             merchant: MerchantId(id(row, "merchant_id")?),
+            account_of: AccountOf::of(row)?,
             state,
             amount: money(row, "amount_minor")?,
             item_name: text(row, "item_name")?,

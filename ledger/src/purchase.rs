@@ -92,6 +92,9 @@ pub const PAYMENT_EDGES: &[(PaymentState, PaymentState)] = {
     ]
 };
 
+/// The reason of an order that an operator has ended although its figures differ.
+const SETTLED_BY_OPERATOR: &str = "settled_by_operator";
+
 /// Whose hand a step was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -272,6 +275,12 @@ impl Purchase {
         self.captured_minor.saturating_sub(self.refunded_minor).saturating_sub(running).max(0)
     }
 
+    /// Whether an operator has ended it, knowing that the figures differ: they are no news.
+    fn is_settled_by_operator(&self) -> bool {
+        matches!(self.state, OrderState::Released | OrderState::Refunded)
+            && self.reason.as_deref() == Some(SETTLED_BY_OPERATOR)
+    }
+
     /// Stays where it is, with its units.
     fn to(&self, order: OrderState) -> Step {
         Step {
@@ -325,6 +334,7 @@ pub fn step(now: &Purchase, event: &Event, now_ms: i64) -> Result<Step, Refusal>
         Event::Captured { money, room } => captured(now, *money, *room),
         Event::Ended(how) => ended(now, *how),
         Event::FiguresDiffer => match now.state {
+            _ if now.is_settled_by_operator() => Err(Refusal::Already),
             Paying | Released | Paid | PartlyRefunded | Refunded => Ok(now.quarantined("figures_differ")),
             Quarantined => Err(Refusal::Already),
             // While money is on its way back, the figures differ for moments: look again afterwards.
@@ -368,7 +378,7 @@ fn captured(now: &Purchase, money: Money, room: Room) -> Result<Step, Refusal> {
     if now.payment == Some(PaymentState::Captured) {
         let same = money.currency() == now.amount.currency() && money.minor() == now.captured_minor;
         return match now.state {
-            _ if same => Err(Refusal::Already),
+            _ if same || now.is_settled_by_operator() => Err(Refusal::Already),
             Quarantined => Err(Refusal::Already),
             Refunding => Err(Refusal::NotNow(Refunding)),
             _ => Ok(now.quarantined("figures_differ")),
@@ -376,6 +386,7 @@ fn captured(now: &Purchase, money: Money, room: Room) -> Result<Step, Refusal> {
     }
     if money != now.amount {
         return match now.state {
+            _ if now.is_settled_by_operator() => Err(Refusal::Already),
             Quarantined => Err(Refusal::Already),
             Held => Err(Refusal::NotNow(Held)),
             _ => Ok(now.quarantined("figures_differ")),
@@ -493,14 +504,14 @@ fn close_without_money(now: &Purchase) -> Result<Step, Refusal> {
             let back = now.sold_units;
             Ok(Step {
                 sold_units: 0,
-                reason: Some("settled_by_operator"),
+                reason: Some(SETTLED_BY_OPERATOR),
                 outbox: (back > 0).then_some((OutboxKind::OrderReturned, back)),
                 ..now.to(OrderState::Refunded)
             })
         }
         (OrderState::Quarantined, payment) => {
             let live = payment.filter(|p| PAYMENT_EDGES.contains(&(*p, PaymentState::Failed)));
-            Ok(Step { payment: live.map(|_| PaymentState::Failed), ..now.released("settled_by_operator") })
+            Ok(Step { payment: live.map(|_| PaymentState::Failed), ..now.released(SETTLED_BY_OPERATOR) })
         }
         (state, _) => Err(Refusal::NotNow(state)),
     }

@@ -2,6 +2,7 @@
 
 use crate::idempotency::{self, Idem, Replay, Saved};
 use crate::order::{self, OrderState};
+use crate::payment::AccountOf;
 use crate::pool::{id, int, money, opt_text, text};
 use crate::purchase::{self, Actor, Event, RefundPart, Refusal};
 use crate::purchase_store::{self, Locked};
@@ -108,6 +109,8 @@ pub struct RefundWork {
     pub provider: String,
     pub state: RefundState,
     pub merchant: MerchantId,
+    /// Whose account at the provider has the payment.
+    pub account_of: Option<AccountOf>,
     pub amount: Money,
     /// The captured amount.
     pub captured: Money,
@@ -212,7 +215,7 @@ impl Ledger {
                                  ORDER BY r.next_at_ms LIMIT $2 FOR UPDATE OF r SKIP LOCKED)
                     RETURNING *)
                  SELECT due.id, due.order_id, due.payment_id, due.state, due.amount_minor, due.currency, due.reason, due.tries, due.trace_id,
-                        due.sent_at_ms, p.provider, p.merchant_id, p.provider_ref, p.approval_code, p.provider_aid, p.captured_minor, p.refunded_minor
+                        due.sent_at_ms, p.provider, p.merchant_id, p.account_of, p.provider_ref, p.approval_code, p.provider_aid, p.captured_minor, p.refunded_minor
                  FROM due JOIN payment p ON p.id = due.payment_id",
                 &[&now_ms, &limit, &lease_ms, &provider],
             )
@@ -225,6 +228,7 @@ impl Ledger {
                     payment: PaymentId(id(r, "payment_id")?),
                     provider: text(r, "provider")?,
                     merchant: MerchantId(id(r, "merchant_id")?),
+                    account_of: AccountOf::of(r)?,
                     state: text(r, "state")?.parse()?,
                     amount: money(r, "amount_minor")?,
                     captured: money(r, "captured_minor")?,

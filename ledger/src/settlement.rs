@@ -1,6 +1,6 @@
 //! How a payment goes on and ends: attempts written before each call, and settlement in one transaction.
 
-use crate::payment::{AttemptKind, Capture, Ended, PaymentState, Prepared};
+use crate::payment::{AccountOf, AttemptKind, Capture, Ended, PaymentState, Prepared};
 use crate::pool::{id, int, text};
 use crate::purchase::{self, Actor, Event, Refusal, Room};
 use crate::purchase_store::{self, Locked};
@@ -83,15 +83,24 @@ impl Ledger {
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn prepared(&self, payment: PaymentId, p: &Prepared, now_ms: i64) -> Result<bool, LedgerError> {
+    pub async fn prepared(
+        &self,
+        payment: PaymentId,
+        p: &Prepared,
+        account_of: AccountOf,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
         let moved = self
             .client()
             .await?
             .execute(
                 "UPDATE payment SET state = 'ready', provider_ref = $2, redirect_pc = $3, redirect_mobile = $4, redirect_app = $5,
-                    expires_at_ms = $6, next_at_ms = $6, lease_until_ms = 0, tries = 0, updated_at_ms = $7
+                    expires_at_ms = $6, next_at_ms = $6, lease_until_ms = 0, tries = 0, updated_at_ms = $7, account_of = $8
                  WHERE id = $1 AND state = 'requested'",
-                &[&payment.0, &p.provider_ref, &p.redirect_pc, &p.redirect_mobile, &p.redirect_app, &p.expires_at_ms, &now_ms],
+                &[
+                    &payment.0, &p.provider_ref, &p.redirect_pc, &p.redirect_mobile, &p.redirect_app, &p.expires_at_ms, &now_ms,
+                    &account_of.as_str(),
+                ],
             )
             .await?;
         Ok(moved == 1)

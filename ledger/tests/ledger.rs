@@ -224,7 +224,7 @@ async fn cancel_is_possible_until_money_may_move() {
     let order = held(&ledger, deal, a).await;
     let s = start(order, a);
     ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
-    ledger.prepared(s.payment, &session(), now_ms()).await.unwrap();
+    ledger.prepared(s.payment, &session(), AccountOf::Shop, now_ms()).await.unwrap();
     assert_eq!(ledger.record_return(s.payment, "guess", &Return::Cancelled, now_ms()).await.unwrap(), None);
     assert!(matches!(ledger.cancel_order(order, a, now_ms(), &idem("c2", 1), saved).await.unwrap(), Replay::Fresh(_)));
     let late =
@@ -238,7 +238,7 @@ async fn cancel_is_possible_until_money_may_move() {
     let order = held(&ledger, deal, a).await;
     let s = start(order, a);
     ledger.start_payment(&s, now_ms(), &idem("p2", 1), saved).await.unwrap();
-    ledger.prepared(s.payment, &session(), now_ms()).await.unwrap();
+    ledger.prepared(s.payment, &session(), AccountOf::Shop, now_ms()).await.unwrap();
     ledger.record_return(s.payment, "s3cret", &Return::Approved { code: "pg".into() }, now_ms()).await.unwrap();
     ledger.begin_attempt(s.payment, AttemptKind::Confirm, None, now_ms()).await.unwrap();
     let refused = ledger.cancel_order(order, a, now_ms(), &idem("c3", 1), saved).await.unwrap();

@@ -26,7 +26,7 @@ async fn authorized(ledger: &Ledger, deal: DealId, n: usize) -> Vec<(OrderId, Pa
         ledger.start_payment(&s, now_ms(), &idem(&s.payment.to_string(), 1), saved).await.unwrap();
         all.push((order, s.payment));
     }
-    let sessions: Vec<_> = all.iter().map(|(_, payment)| (*payment, session())).collect();
+    let sessions: Vec<_> = all.iter().map(|(_, payment)| opened(*payment)).collect();
     assert_eq!(ledger.prepared_many(&sessions, now_ms()).await.unwrap(), vec![true; n]);
     assert_eq!(ledger.prepared_many(&sessions, now_ms()).await.unwrap(), vec![false; n], "they had moved on");
     let back: Vec<_> = all.iter().map(|(_, payment)| approval(*payment, "s3cret")).collect();
@@ -160,7 +160,7 @@ async fn a_return_with_a_wrong_secret_changes_and_tells_nothing() {
     let order = held(&ledger, deal, account).await;
     let s = start(order, account);
     ledger.start_payment(&s, now_ms(), &idem("p", 1), saved).await.unwrap();
-    ledger.prepared(s.payment, &session(), now_ms()).await.unwrap();
+    ledger.prepared(s.payment, &session(), AccountOf::Shop, now_ms()).await.unwrap();
     let batch = [approval(s.payment, "guess"), approval(PaymentId::new(), "s3cret")];
     assert_eq!(ledger.record_approvals(&batch, now_ms()).await.unwrap(), [None, None]);
     let seen = ledger.order(order).await.unwrap().unwrap().payment.unwrap();

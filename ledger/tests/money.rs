@@ -222,7 +222,7 @@ async fn an_operator_ends_a_quarantine_in_each_way() {
         let order = held(&ledger, deal, a).await;
         let s = start(order, a);
         ledger.start_payment(&s, now_ms(), &idem(&format!("p{n}"), 1), saved).await.unwrap();
-        assert!(ledger.prepared(s.payment, &session(), now_ms()).await.unwrap());
+        assert!(ledger.prepared(s.payment, &session(), AccountOf::Shop, now_ms()).await.unwrap());
         let back = Return::Approved { code: "pg".into() };
         ledger.record_return(s.payment, "s3cret", &back, now_ms()).await.unwrap();
         ledger.begin_attempt(s.payment, AttemptKind::Confirm, None, now_ms()).await.unwrap().unwrap();

@@ -46,7 +46,7 @@ async fn life(ledger: &Ledger, deal: DealId) -> OrderId {
     };
     assert_eq!(ledger.claim_due_payments(PROVIDER, soon(), 10, 1).await.unwrap().len(), 1);
     call(AttemptKind::Prepare).await;
-    assert_eq!(ledger.prepared_many(&[(s.payment, session())], now_ms()).await.unwrap(), [true]);
+    assert_eq!(ledger.prepared_many(&[opened(s.payment)], now_ms()).await.unwrap(), [true]);
     assert!(ledger.payment_for_checkout(s.payment, "s3cret").await.unwrap().is_some());
     let code = format!("pg-{order}");
     let approval = Approval { payment: s.payment, secret: "s3cret".into(), code: code.clone() };

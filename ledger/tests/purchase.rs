@@ -110,6 +110,21 @@ fn every_event_in_every_state() {
 }
 
 #[test]
+fn what_an_operator_has_ended_is_no_news() {
+    for state in [OrderState::Released, OrderState::Refunded] {
+        let mut ended = order(state);
+        ended.reason = Some("settled_by_operator".into());
+        for event in [Event::FiguresDiffer, captured(1_999, ROOM)] {
+            assert_eq!(step(&ended, &event, NOW_MS), Err(Refusal::Already), "{event:?} in {state:?}");
+        }
+    }
+    // Money that fits is never refused, whoever closed the order.
+    let mut ended = order(OrderState::Released);
+    ended.reason = Some("settled_by_operator".into());
+    assert_eq!(step(&ended, &captured(2_000, ROOM), NOW_MS).unwrap().order, OrderState::Paid);
+}
+
+#[test]
 fn a_hold_ends_at_its_time_and_not_before_and_a_payment_keeps_it() {
     let mut held = order(OrderState::Held);
     assert_eq!(step(&held, &Event::HoldExpired, NOW_MS), Err(Refusal::NotNow(OrderState::Held)));

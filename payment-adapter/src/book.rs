@@ -3,8 +3,8 @@
 
 use crate::call::Call;
 use crate::together::{Together, alone};
-use ledger::{AttemptKind, Begin, Captured, Finish, Ledger, LedgerError, Prepared};
-use service_kit::ids::{AttemptId, PaymentId};
+use ledger::{AttemptKind, Begin, Captured, Finish, Ledger, LedgerError, Opened};
+use service_kit::ids::AttemptId;
 
 /// The ledger, for many at once.
 pub(crate) struct Book {
@@ -12,7 +12,7 @@ pub(crate) struct Book {
     begins: Together<Begin, Option<Option<AttemptId>>>,
     finishes: Together<Finish, bool>,
     captures: Together<Captured, bool>,
-    sessions: Together<(PaymentId, Prepared), Option<bool>>,
+    sessions: Together<Opened, Option<bool>>,
 }
 
 /// What tells the time.
@@ -69,14 +69,14 @@ impl Book {
     }
 
     /// The provider's session exists: `false` when the payment had ended meanwhile, `None` when it is to be written alone.
-    pub(crate) async fn prepared(&self, payment: PaymentId, prepared: Prepared, clock: &Clock<'_>) -> Option<bool> {
-        let write = |all: Vec<(PaymentId, Prepared)>| async move {
+    pub(crate) async fn prepared(&self, opened: Opened, clock: &Clock<'_>) -> Option<bool> {
+        let write = |all: Vec<Opened>| async move {
             match self.ledger.prepared_many(&all, clock()).await {
                 Ok(open) => open.into_iter().map(Some).collect(),
                 Err(error) => alone(&error, &all),
             }
         };
-        self.sessions.write((payment, prepared), write).await.flatten()
+        self.sessions.write(opened, write).await.flatten()
     }
 
     /// Whether the order is paid now, by this. If not, it is to be settled alone, and then it is said why not.

@@ -11,7 +11,7 @@ use crate::breaker::Circuit;
 use crate::metric;
 use crate::provider::{Answer, Doubt, Provider};
 use crate::providers::Account;
-use ledger::{AttemptKind, LedgerError};
+use ledger::{AccountOf, AttemptKind, LedgerError};
 use metrics::{counter, histogram};
 use service_kit::clock::monotonic;
 use service_kit::ids::{MerchantId, PaymentId, RefundId};
@@ -62,6 +62,11 @@ impl Line {
         let concurrency = provider.concurrency();
         let calls = Semaphore::new(concurrency + concurrency / 4);
         Self { merchant: account.merchant, provider, circuit: Mutex::default(), calls, wait }
+    }
+
+    /// Whose account this is.
+    pub(crate) fn account_of(&self) -> AccountOf {
+        if self.merchant.is_some() { AccountOf::Merchant } else { AccountOf::Shop }
     }
 
     /// Makes one call. `answer` must not have been polled: nothing is sent before the attempt is written.

@@ -7,7 +7,7 @@
 //! run our one script by its number and talk to the provider's origins, to nobody else.
 
 use crate::provider::CheckoutPage;
-use crate::providers::{Account, account_of};
+use crate::providers::{Account, account_for};
 use crate::return_http::{quiet, refuse};
 use askama::Template;
 use axum::Router;
@@ -102,7 +102,7 @@ fn page_of(shop: &Shop, work: &PaymentWork, session: &str, headers: &HeaderMap) 
         return (StatusCode::SEE_OTHER, [(header::LOCATION, order)]).into_response();
     }
     let return_url = format!("{}/payments/{}/return/{}", shop.public_url, work.id, work.return_secret);
-    let account = account_of(&shop.accounts, &work.provider, work.merchant);
+    let account = account_for(&shop.accounts, work);
     match account.and_then(|account| account.provider.checkout(work, session, &return_url)) {
         Some(page) => render(work, page, &return_url, headers),
         None => refuse(headers, Slug::NotFound),

@@ -178,7 +178,7 @@ impl KakaoPay {
             "QUIT_PAYMENT" => ended(Outcome::Cancelled(refusal(&body.status, "You turned back. Nothing was charged."))),
             "SUCCESS_PAYMENT" | "PART_CANCEL_PAYMENT" | "CANCEL_PAYMENT" => {
                 if !planted!("amount-not-compared") {
-                    same("amount", &work.amount.minor().to_string(), &body.amount.total.to_string())?;
+                    same("amount", &work.taken().minor().to_string(), &body.amount.total.to_string())?;
                 }
                 // Word and sum must tell the same story. A last part may leave the word at "in part": the sum decides.
                 let told = match body.canceled_amount.total {
@@ -191,7 +191,7 @@ impl KakaoPay {
                 let capture = body.actions("PAYMENT").next().map(|action| action.aid.clone());
                 let reference = capture.ok_or_else(|| Doubt::Unreadable("paid without a PAYMENT action".to_owned()))?;
                 let refunded_minor = body.canceled_amount.total;
-                ended(Outcome::Paid { reference, amount: work.amount, refunded_minor })
+                ended(Outcome::Paid { reference, amount: work.taken(), refunded_minor })
             }
             other => Err(Doubt::Unreadable(format!("status {other}"))),
         }

@@ -5,6 +5,7 @@ use crate::kakaopay::{KakaoPay, KakaoPayConfig};
 use crate::provider::Provider;
 use crate::stripe::{Stripe, StripeConfig};
 use crate::toss::{Toss, TossConfig};
+use ledger::{AccountOf, PaymentWork};
 use serde::Deserialize;
 use service_kit::config::ConfigError;
 use service_kit::ids::MerchantId;
@@ -90,8 +91,22 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// The account that a payment goes to: the merchant's own, or the shop's.
-pub fn account_of<'a>(accounts: &'a [Account], provider: &str, merchant: MerchantId) -> Option<&'a Account> {
-    let of = |whose| accounts.iter().find(|a| a.provider.name() == provider && a.merchant == whose);
-    of(Some(merchant)).or_else(|| of(None))
+/// The account that has a payment, or that it goes to; see [`choose`].
+pub fn account_for<'a>(accounts: &'a [Account], work: &PaymentWork) -> Option<&'a Account> {
+    let of = |whose| accounts.iter().find(|a| a.provider.name() == work.provider && a.merchant == whose);
+    choose(of, work.merchant, work.account_of)
+}
+
+/// The account that opened the session, whatever is configured by now. Before one is open: the merchant's own, or the shop's.
+/// `of` finds a merchant's account (`None` = the shop's).
+pub(crate) fn choose<T>(
+    of: impl Fn(Option<MerchantId>) -> Option<T>,
+    merchant: MerchantId,
+    account_of: Option<AccountOf>,
+) -> Option<T> {
+    match account_of {
+        Some(AccountOf::Shop) => of(None),
+        Some(AccountOf::Merchant) => of(Some(merchant)),
+        None => of(Some(merchant)).or_else(|| of(None)),
+    }
 }

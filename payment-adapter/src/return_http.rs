@@ -108,7 +108,7 @@ async fn write(desk: &Desk, payment: PaymentId, secret: &str, what: Return) -> R
 /// amount or order was changed on its way (a shopper may type into it): it changes nothing here, and the true one
 /// can still come.
 fn code(desk: &Desk, work: &PaymentWork, query: &str) -> Option<String> {
-    let account = providers::account_of(&desk.accounts, &work.provider, work.merchant)?;
+    let account = providers::account_for(&desk.accounts, work)?;
     let claims = account.provider.claims(query)?;
     let agrees = claims.order.is_none_or(|order| order == work.order.to_string())
         && claims.amount_minor.is_none_or(|minor| minor == work.amount.minor())

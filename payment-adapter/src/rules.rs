@@ -250,6 +250,7 @@ mod tests {
             returned: None,
             expires_at_ms: Some(1_000_000),
             merchant: MerchantId::new(),
+            account_of: None,
             confirm_sent_at_ms: None,
             is_recheck: false,
             captured_minor: 0,

@@ -220,8 +220,8 @@ impl Toss {
             Err(no) if no.class == Class::Missing => return Ok(Standing::Pending),
             Err(no) => return Err(no.doubt()),
         };
-        payment.check(work.order, work.amount, key)?;
-        payment.standing(work.amount)
+        payment.check(work.order, work.taken(), key)?;
+        payment.standing(work.taken())
     }
 
     async fn try_refund(&self, work: &RefundWork) -> Result<RefundStanding, Doubt> {

@@ -20,10 +20,10 @@ mod settle;
 use crate::book::Book;
 use crate::call::{Call, Called, Line};
 use crate::provider::{Answer, Doubt, Session, Standing};
-use crate::providers::Account;
+use crate::providers::{self, Account};
 use crate::rules::{self, Conclusion, Step};
 use crate::{Config, metric};
-use ledger::{AttemptKind, Ended, Ledger, LedgerError, PaymentState, PaymentWork, RefundState};
+use ledger::{AccountOf, AttemptKind, Ended, Ledger, LedgerError, Opened, PaymentState, PaymentWork, RefundState};
 use metrics::{counter, gauge, histogram};
 use service_kit::clock::monotonic;
 use service_kit::ids::MerchantId;
@@ -227,9 +227,11 @@ impl Shared {
             Step::Confirm => "confirm",
             Step::Query | Step::Conclude(_) => "query",
         };
-        let done = match self.line(&work.provider, work.merchant) {
-            Some(line) => self.do_step(line, work, step).await,
-            None => self.no_driver(work).await,
+        let done = match (self.line(&work.provider, work.merchant, work.account_of), step) {
+            (Some(line), step) => self.do_step(line, work, step).await,
+            // Nobody was sent anywhere: what was never opened can end without a provider.
+            (None, Step::Conclude(Conclusion::End { how, why })) => self.end_unopened(work, how, &why).await,
+            (None, _) => self.no_driver(work).await,
         };
         report(&work.provider, kind, started, done)
     }
@@ -255,10 +257,14 @@ impl Shared {
             Called::MovedOn => Ok(Done::DUPLICATE),
             Called::Resting(again_ms) => self.postpone(work, again_ms).await,
             Called::Answered(Answer::Settled(Session::Open(prepared))) => {
-                let open = match self.book.prepared(work.id, prepared.clone(), &*self.clock).await {
+                let account_of = line.account_of();
+                let opened = Opened { payment: work.id, session: prepared.clone(), account_of };
+                let open = match self.book.prepared(opened, &*self.clock).await {
                     Some(open) => open,
                     // Should it have been written after all, that is "moved on", which is as good.
-                    None => self.persist(|| self.ledger.prepared(work.id, &prepared, (self.clock)())).await?,
+                    None => {
+                        self.persist(|| self.ledger.prepared(work.id, &prepared, account_of, (self.clock)())).await?
+                    }
                 };
                 Ok(if open { Done::OK } else { Done::DUPLICATE })
             }
@@ -317,9 +323,12 @@ impl Shared {
         }
     }
 
-    /// A row of a provider that this version does not know: nothing can be done before an operator acts.
+    /// A row of an account that is not configured (any more): nothing can be done before an operator acts.
     async fn no_driver(&self, work: &PaymentWork) -> Result<Done, LedgerError> {
-        tracing::error!(provider = work.provider, "no driver for this provider");
+        tracing::error!(
+            provider = work.provider, merchant = %work.merchant, account_of = ?work.account_of,
+            "the account that this payment was made with is not configured"
+        );
         self.postpone(work, (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX)).await
     }
 
@@ -328,10 +337,10 @@ impl Shared {
         Ok(Done::again(next_at_ms))
     }
 
-    /// The account that this payment goes to: the merchant's own, or the shop's.
-    fn line(&self, provider: &str, merchant: MerchantId) -> Option<&Line> {
+    /// The line to the account that has this payment, or that it goes to.
+    fn line(&self, provider: &str, merchant: MerchantId, account_of: Option<AccountOf>) -> Option<&Line> {
         let of = |whose| self.lines.iter().find(|line| line.provider.name() == provider && line.merchant == whose);
-        of(Some(merchant)).or_else(|| of(None))
+        providers::choose(of, merchant, account_of)
     }
 
     /// Each provider once, with the jobs of all of its accounts that may run at once.

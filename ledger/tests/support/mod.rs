@@ -126,10 +126,14 @@ pub fn session() -> Prepared {
 }
 
 /// Brings an order to `paid` the way the worker does.
+pub fn opened(payment: PaymentId) -> Opened {
+    Opened { payment, session: session(), account_of: AccountOf::Shop }
+}
+
 pub async fn pay(ledger: &Ledger, order: OrderId, account: AccountId) -> PaymentId {
     let s = start(order, account);
     ledger.start_payment(&s, now_ms(), &idem(&s.payment.to_string(), 1), saved).await.unwrap();
-    assert!(ledger.prepared(s.payment, &session(), now_ms()).await.unwrap());
+    assert!(ledger.prepared(s.payment, &session(), AccountOf::Shop, now_ms()).await.unwrap());
     let back =
         ledger.record_return(s.payment, "s3cret", &Return::Approved { code: "pg".into() }, now_ms()).await.unwrap();
     assert_eq!(back, Some(order));

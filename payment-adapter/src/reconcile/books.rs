@@ -3,7 +3,7 @@
 
 use super::compare::{SETTLING_MS, Theirs, compare, sums};
 use crate::provider::{About, Answer, Doubt, Listed, Outcome, Standing};
-use crate::providers::{Account, account_of};
+use crate::providers::{Account, account_for};
 use futures::StreamExt as _;
 use ledger::{Booked, DiscrepancyClass, Ledger, LedgerError, ListedAs};
 use service_kit::ids::PaymentId;
@@ -162,7 +162,7 @@ pub async fn asked(
     let mut pages = Pages::new(ledger, provider, from_ms);
     while let Some(page) = pages.next().await? {
         let looks = futures::stream::iter(page.into_iter().map(|ours| async move {
-            let theirs = ask(ledger, accounts, provider, &ours).await?;
+            let theirs = ask(ledger, accounts, &ours).await?;
             Ok::<_, LedgerError>((ours, theirs))
         }));
         let mut looks = std::pin::pin!(looks.buffer_unordered(at_once.unwrap_or(1).max(1)));
@@ -192,17 +192,12 @@ pub async fn asked(
 }
 
 /// What the provider has of one payment of ours.
-async fn ask(
-    ledger: &Ledger,
-    accounts: &[Account],
-    provider: &str,
-    ours: &Booked,
-) -> Result<Result<Theirs, Doubt>, LedgerError> {
+async fn ask(ledger: &Ledger, accounts: &[Account], ours: &Booked) -> Result<Result<Theirs, Doubt>, LedgerError> {
     let Some(work) = ledger.payment_work(ours.payment).await? else {
         return Err(LedgerError::Shape("a payment is gone".into()));
     };
-    let Some(account) = account_of(accounts, provider, work.merchant) else {
-        return Ok(Err(Doubt::Unreadable("no account at this provider is configured".into())));
+    let Some(account) = account_for(accounts, &work) else {
+        return Ok(Err(Doubt::Unreadable("the account that it was made with is not configured".into())));
     };
     Ok(match account.provider.query(&work).await {
         Answer::Unknown(doubt) => Err(doubt),

@@ -42,7 +42,7 @@ impl Intent {
 
     /// Where a payment stands whose figures were compared.
     pub(super) fn standing(&self, work: &PaymentWork, refunded_minor: i64) -> Result<Standing, Doubt> {
-        let received = if self.status == "succeeded" { work.amount.minor() } else { 0 };
+        let received = if self.status == "succeeded" { work.taken().minor() } else { 0 };
         same("amount", &received.to_string(), &self.amount_received.to_string())?;
         Ok(match self.status.as_str() {
             "requires_payment_method"
@@ -51,7 +51,7 @@ impl Intent {
             | "processing"
             | "requires_capture" => Standing::Pending,
             "succeeded" => {
-                Standing::Ended(Outcome::Paid { reference: self.id.clone(), amount: work.amount, refunded_minor })
+                Standing::Ended(Outcome::Paid { reference: self.id.clone(), amount: work.taken(), refunded_minor })
             }
             // Cancelled there before a capture: what was reserved is free again.
             "canceled" => {

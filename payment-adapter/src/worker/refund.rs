@@ -22,9 +22,12 @@ impl Shared {
         let started = monotonic();
         let first = work.state == RefundState::Requested;
         let kind = if first { "refund" } else { "query_refund" };
-        let done = match self.line(&work.provider, work.merchant) {
+        let done = match self.line(&work.provider, work.merchant, work.account_of) {
             None => {
-                tracing::error!(provider = work.provider, "no driver for this provider");
+                tracing::error!(
+                    provider = work.provider, merchant = %work.merchant, account_of = ?work.account_of,
+                    "the account that this refund's payment was made with is not configured"
+                );
                 self.rest(work, (self.clock)().saturating_add(rules::BACK_OFF_MS_MAX)).await
             }
             Some(line) if first || planted!("refund-sent-again-blindly") => self.send(line, work).await,

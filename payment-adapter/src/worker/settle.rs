@@ -118,6 +118,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Ends a payment that no session was ever opened for: there is nothing at any provider.
+    pub(super) async fn end_unopened(
+        &self,
+        work: &PaymentWork,
+        how: Ended,
+        why: &Refusal,
+    ) -> Result<Done, LedgerError> {
+        let end =
+            || self.ledger.settle_ended(work.id, PaymentState::Requested, how, &why.code, &why.message, (self.clock)());
+        Ok(if self.persist(end).await? { Done::DECLINED } else { Done::DUPLICATE })
+    }
+
     async fn ended(
         &self,
         line: &Line,

@@ -128,7 +128,7 @@ impl Desk {
             redirect_app: session.into(),
             expires_at_ms: now_ms() + 1_800_000,
         };
-        assert!(self.ledger.prepared(bought.payment, &prepared, now_ms()).await.unwrap());
+        assert!(self.ledger.prepared(bought.payment, &prepared, AccountOf::Shop, now_ms()).await.unwrap());
         bought
     }
 

@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use ledger::{PaymentState, PaymentWork, RefundState, RefundWork};
+use ledger::{AccountOf, PaymentState, PaymentWork, RefundState, RefundWork};
 use payment_adapter::provider::{Answer, Doubt};
 use serde_json::{Map, Value};
 use service_kit::ids::*;
@@ -102,6 +102,7 @@ pub fn payment(provider: &str) -> PaymentWork {
         account: AccountId::new(),
         provider: provider.into(),
         merchant: MerchantId::new(),
+        account_of: Some(AccountOf::Shop),
         state: PaymentState::Authorized,
         amount: won(25_800),
         item_name: "제주 감귤 5kg".into(),
@@ -131,6 +132,7 @@ pub fn refund(payment: &PaymentWork, before_minor: i64, minor: i64) -> RefundWor
         provider: payment.provider.clone(),
         state: RefundState::Requested,
         merchant: payment.merchant,
+        account_of: payment.account_of,
         amount: won(minor),
         captured: payment.amount,
         refunded_before_minor: before_minor,

@@ -6,7 +6,7 @@ mod page;
 
 use ledger::*;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use payment_adapter::providers::Account;
+use payment_adapter::providers::{Account, Accounts, MerchantAccounts};
 use payment_adapter::{Clock, Config, Worker, checkout_http, return_http, webhook_http};
 use serde_json::{Value, json};
 use service_kit::clock::now_ms;
@@ -141,6 +141,28 @@ impl Bench {
     }
     pub fn point_driver_at(&mut self, base_url: &str) {
         self.cfg.providers.kakaopay.as_mut().unwrap().base_url = base_url.to_owned();
+    }
+    /// A merchant's own account at KakaoPay.
+    pub fn give_account(&mut self, merchant: MerchantId, base_url: &str) {
+        let mut kakaopay = self.cfg.providers.kakaopay.clone().unwrap();
+        kakaopay.base_url = base_url.to_owned();
+        let providers = Accounts { kakaopay: Some(kakaopay), ..Accounts::default() };
+        self.cfg.merchants = vec![MerchantAccounts { merchant, providers }];
+    }
+    /// A merchant's own account at Toss, and none of the shop's.
+    pub fn give_toss_only_to(&mut self, merchant: MerchantId) {
+        let providers = Accounts { toss: self.cfg.providers.toss.take(), ..Accounts::default() };
+        self.cfg.merchants = vec![MerchantAccounts { merchant, providers }];
+    }
+    /// No merchant has an account of its own any more.
+    pub fn take_accounts(&mut self) {
+        self.cfg.merchants.clear();
+    }
+    /// Whether a payment has been looked at and put off.
+    pub async fn due_later(&self, bought: &Bought) -> bool {
+        let sql = "SELECT tries > 0 AND next_at_ms > $2 FROM payment WHERE id = $1";
+        let now = now_ms() + self.ahead_ms.load(Ordering::Relaxed);
+        self.sql().await.query_one(sql, &[&bought.payment.0, &now]).await.unwrap().get(0)
     }
     /// Moves the workers' clock.
     pub fn pass_time(&self, ms: i64) {
