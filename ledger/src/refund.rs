@@ -376,7 +376,8 @@ async fn lock_of_refund(tx: &Transaction<'_>, refund: RefundId) -> Result<Locked
     purchase_store::lock(tx, OrderId(id(&row, "order_id")?)).await?.ok_or_else(missing)
 }
 
-/// Ends a refund and moves its money between "on its way" and "back".
+/// Ends a refund and moves its money between "on its way" and "back". That is a move of the payment: until it has settled
+/// it is not compared, and then it is compared once more.
 async fn end_refund(
     tx: &Transaction<'_>,
     refund: RefundId,
@@ -399,9 +400,10 @@ async fn end_refund(
     }
     tx.execute(
         "UPDATE payment p SET refunding_minor = p.refunding_minor - CASE WHEN $2 THEN 0 ELSE r.amount_minor END,
-            refunded_minor = p.refunded_minor + CASE WHEN $3 = 'done' THEN r.amount_minor WHEN $2 THEN -r.amount_minor ELSE 0 END
+            refunded_minor = p.refunded_minor + CASE WHEN $3 = 'done' THEN r.amount_minor WHEN $2 THEN -r.amount_minor ELSE 0 END,
+            updated_at_ms = $4
          FROM refund r WHERE r.id = $1 AND p.id = r.payment_id",
-        &[&refund.0, &was_done, &state],
+        &[&refund.0, &was_done, &state, &now_ms],
     )
     .await?;
     Ok(())

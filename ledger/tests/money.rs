@@ -337,3 +337,22 @@ async fn what_moved_is_compared_again_once_and_the_oldest_first() {
     assert_eq!(due, oldest);
     assert_eq!((again(2, later).await, again(2, later).await), (1, 0), "each once");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_refund_is_a_move() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let began_ms = now_ms();
+    let order = held(&ledger, deal, a).await;
+    let payment = pay(&ledger, order, a).await;
+    let compared_ms = now_ms() + 20_000;
+    assert_eq!(ledger.recheck_moved("kakaopay", began_ms, 9, compared_ms).await.unwrap(), 1);
+    ledger.recheck_done(payment).await.unwrap();
+    ask(&ledger, order, RefundBy::Operator, None, None).await;
+    let work = ledger.claim_due_refunds("kakaopay", now_ms(), 10, 1_000).await.unwrap().remove(0);
+    let ended_ms = compared_ms + 1;
+    assert!(ledger.refund_done(work.id, "R", ended_ms).await.unwrap());
+    let again = async |now_ms| ledger.recheck_moved("kakaopay", began_ms, 9, now_ms).await.unwrap();
+    assert_eq!((again(ended_ms + 10_000).await, again(ended_ms + 10_001).await), (0, 1), "once it has settled");
+}
