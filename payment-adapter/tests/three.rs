@@ -194,6 +194,27 @@ async fn the_providers_books_prove_ours() {
     assert_eq!(bench.ledger.open_discrepancies(10).await.unwrap(), [], "a proof writes nothing");
 }
 
+/// A payment that moved a moment ago is not compared: that settles no difference.
+#[tokio::test]
+async fn a_difference_is_closed_by_agreement_and_nothing_else() {
+    let bench = Bench::open().await;
+    let cfg = bench.config();
+    let accounts = cfg.accounts().unwrap();
+    let bought = bench.buy_with("stripe").await;
+    bench.pay_at(&bought, "stripe").await;
+    bench.until_order(&bought, OrderState::Paid).await;
+    let (class, payment) = (DiscrepancyClass::Amount, Some(bought.payment));
+    assert!(bench.ledger.found_discrepancy("stripe", class, "pi", payment, "figures", now_ms()).await.unwrap());
+    let row = bench.sql().await.query_one("SELECT updated_at_ms FROM payment", &[]).await.unwrap();
+    let moved_ms: i64 = row.get(0);
+    for (at_ms, open, agreed) in [(moved_ms + 9_999, 1, 0), (moved_ms + 10_000, 0, 1)] {
+        let proof = payment_adapter::prove(&bench.ledger, &accounts, 0, at_ms).await.unwrap();
+        assert_eq!((proof.differences, proof.agreed), (vec![], agreed));
+        payment_adapter::reconcile_books(&cfg, &bench.ledger, &accounts, at_ms).await.unwrap();
+        assert_eq!(bench.ledger.open_discrepancies(10).await.unwrap().len(), open);
+    }
+}
+
 /// A shopper with two tabs, or a script: two windows of the provider for one order, both authenticated.
 #[tokio::test]
 async fn two_payment_keys_for_one_order_are_charged_once() {

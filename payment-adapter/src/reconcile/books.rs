@@ -1,7 +1,7 @@
 //! Reads a provider's books beside ours and says what differs. Reads only: what follows from a difference is the
 //! business of the caller ([`super::pass`] has it repaired, [`super::proof`] tells it).
 
-use super::compare::{SETTLING_MS, Theirs, compare, sums};
+use super::compare::{SETTLING_MS, Theirs, Verdict, compare, sums};
 use crate::provider::{About, Answer, Doubt, Listed, Outcome, Standing};
 use crate::providers::{Account, account_for};
 use futures::StreamExt as _;
@@ -36,7 +36,7 @@ pub struct Difference {
 pub struct Books {
     /// What differs.
     pub differences: Vec<Difference>,
-    /// Payments of ours that agree.
+    /// Payments of ours that agree. Whoever could not be compared is not among them.
     pub agreed: BTreeSet<PaymentId>,
     /// Whether the provider's side was read to its end.
     pub is_whole: bool,
@@ -66,10 +66,11 @@ pub async fn listed(
             Some(ours) => {
                 known.insert(ours.payment);
                 match compare(&ours, &theirs, now_ms) {
-                    None => {
+                    Verdict::NotNow => {}
+                    Verdict::Agrees => {
                         books.agreed.insert(ours.payment);
                     }
-                    Some((class, detail)) => {
+                    Verdict::Differs(class, detail) => {
                         let payment = Some(ours.payment);
                         books.differences.push(Difference {
                             provider,
@@ -170,13 +171,16 @@ pub async fn asked(
             let (ours, theirs) = look?;
             match theirs {
                 Ok(theirs) => match compare(&ours, &theirs, now_ms) {
-                    None => {
+                    Verdict::NotNow => {}
+                    Verdict::Agrees => {
                         books.agreed.insert(ours.payment);
                     }
-                    Some(_) if theirs.captured_minor == 0 => {
+                    Verdict::Differs(..) if theirs.captured_minor == 0 => {
                         books.differences.push(ours_only(provider, &ours, "nothing taken"));
                     }
-                    Some((class, detail)) => books.differences.push(difference(provider, class, &ours, detail)),
+                    Verdict::Differs(class, detail) => {
+                        books.differences.push(difference(provider, class, &ours, detail));
+                    }
                 },
                 Err(Doubt::Mismatch(what)) => {
                     books.differences.push(difference(provider, DiscrepancyClass::Amount, &ours, what.to_string()));

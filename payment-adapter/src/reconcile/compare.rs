@@ -30,31 +30,45 @@ pub fn sums(entries: &[Listed]) -> BTreeMap<&str, (Theirs, &Listed)> {
     sums
 }
 
-/// How one payment differs, in class and words.
-pub fn compare(ours: &Booked, theirs: &Theirs, now_ms: i64) -> Option<(DiscrepancyClass, String)> {
+/// What the comparison of one payment says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Both sides have the same.
+    Agrees,
+    /// They have not: in class and words.
+    Differs(DiscrepancyClass, String),
+    /// One of the two sides may be a moment behind. That proves no difference, and it settles none either.
+    NotNow,
+}
+
+/// Compares one payment. `theirs` must be all that the provider has of it.
+pub fn compare(ours: &Booked, theirs: &Theirs, now_ms: i64) -> Verdict {
     if ours.refunding_minor > 0 || now_ms.saturating_sub(ours.updated_at_ms) < SETTLING_MS {
-        return None;
+        return Verdict::NotNow;
     }
-    let figures = || {
-        format!(
-            "ours: {} captured {} refunded {} {}; theirs: captured {} refunded {} {}",
-            ours.state,
-            ours.captured_minor,
-            ours.refunded_minor,
-            ours.currency,
-            theirs.captured_minor,
-            theirs.refunded_minor,
-            theirs.currency
-        )
-    };
-    if ours.state != "captured" {
+    let (class, agrees) = if ours.state == "captured" {
+        let same = ours.captured_minor == theirs.captured_minor
+            && ours.refunded_minor == theirs.refunded_minor
+            && ours.currency.eq_ignore_ascii_case(&theirs.currency);
+        (DiscrepancyClass::Amount, same)
+    } else {
         // What was taken and given back in full is nobody's any more.
-        return (theirs.captured_minor > theirs.refunded_minor).then(|| (DiscrepancyClass::State, figures()));
+        (DiscrepancyClass::State, theirs.captured_minor <= theirs.refunded_minor)
+    };
+    if agrees {
+        return Verdict::Agrees;
     }
-    let same = ours.captured_minor == theirs.captured_minor
-        && ours.refunded_minor == theirs.refunded_minor
-        && ours.currency.eq_ignore_ascii_case(&theirs.currency);
-    (!same).then(|| (DiscrepancyClass::Amount, figures()))
+    let figures = format!(
+        "ours: {} captured {} refunded {} {}; theirs: captured {} refunded {} {}",
+        ours.state,
+        ours.captured_minor,
+        ours.refunded_minor,
+        ours.currency,
+        theirs.captured_minor,
+        theirs.refunded_minor,
+        theirs.currency
+    );
+    Verdict::Differs(class, figures)
 }
 
 #[cfg(test)]
@@ -81,9 +95,17 @@ mod tests {
         Theirs { captured_minor, refunded_minor, currency: "KRW".into() }
     }
 
+    /// The class of a difference; `None` when both agree.
+    fn class(ours: &Booked, theirs: &Theirs) -> Option<DiscrepancyClass> {
+        match compare(ours, theirs, 1_000_000) {
+            Verdict::Agrees => None,
+            Verdict::Differs(class, _) => Some(class),
+            Verdict::NotNow => panic!("nothing moves here"),
+        }
+    }
+
     #[test]
     fn every_difference_has_its_class() {
-        let class = |ours: &Booked, theirs: &Theirs| compare(ours, theirs, 1_000_000).map(|(class, _)| class);
         assert_eq!(class(&ours("captured", 100, 0), &theirs(100, 0)), None);
         assert_eq!(class(&ours("captured", 100, 40), &theirs(100, 40)), None);
         assert_eq!(class(&ours("captured", 100, 0), &theirs(99, 0)), Some(DiscrepancyClass::Amount));
@@ -98,12 +120,18 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_just_now_is_left_alone() {
+    fn what_moves_just_now_neither_differs_nor_agrees() {
         let mut moving = ours("captured", 100, 0);
         moving.refunding_minor = 50;
-        assert_eq!(compare(&moving, &theirs(100, 50), 1_000_000), None);
-        assert_eq!(compare(&ours("unknown", 0, 0), &theirs(100, 0), SETTLING_MS - 1), None);
-        assert!(compare(&ours("unknown", 0, 0), &theirs(100, 0), SETTLING_MS).is_some());
+        for theirs in [theirs(100, 50), theirs(100, 0)] {
+            assert_eq!(compare(&moving, &theirs, 1_000_000), Verdict::NotNow);
+            for state in ["captured", "unknown"] {
+                assert_eq!(compare(&ours(state, 100, 0), &theirs, SETTLING_MS - 1), Verdict::NotNow, "{state}");
+            }
+        }
+        let settled = compare(&ours("unknown", 0, 0), &theirs(100, 0), SETTLING_MS);
+        assert!(matches!(settled, Verdict::Differs(DiscrepancyClass::State, _)), "{settled:?}");
+        assert_eq!(compare(&ours("captured", 100, 0), &theirs(100, 0), SETTLING_MS), Verdict::Agrees);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ledger::{Ledger, LedgerError};
 pub struct Proof {
     /// What differs.
     pub differences: Vec<Difference>,
-    /// Payments of ours that agree.
+    /// Payments of ours that agree; those that move just now are not counted.
     pub agreed: usize,
     /// Providers that were not read to their end: nothing is proved about the rest of their books.
     pub unread: Vec<&'static str>,
