@@ -252,6 +252,38 @@ impl Ledger {
             .await?;
         Ok(moved)
     }
+
+    /// Has up to `limit` of these payments compared with their provider by a look of the worker's own, each once since it moved
+    /// and once since `since_ms`, however often this is said; what moved within the last 10 s is left for later. Answers how
+    /// many.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn recheck_once(
+        &self,
+        payments: &[PaymentId],
+        since_ms: i64,
+        limit: i64,
+        now_ms: i64,
+    ) -> Result<u64, LedgerError> {
+        let ids: Vec<_> = payments.iter().map(|payment| payment.0).collect();
+        let moved = self
+            .client()
+            .await?
+            .execute(
+                // The time as a sum, which no index has: these are found by their keys.
+                "UPDATE payment SET recheck_at_ms = $4, compared_at_ms = $4
+                 WHERE id = ANY(ARRAY(
+                    SELECT id FROM payment
+                    WHERE id = ANY($1) AND compared_at_ms <= greatest(updated_at_ms, $2::bigint)
+                      AND updated_at_ms + 10000 < $4::bigint AND refunding_minor = 0 AND recheck_at_ms IS NULL
+                      AND state IN ('captured', 'failed', 'cancelled', 'expired')
+                    ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED))",
+                &[&ids, &since_ms, &limit, &now_ms],
+            )
+            .await?;
+        Ok(moved)
+    }
 }
 
 fn booked_row(row: &tokio_postgres::Row) -> Result<Booked, LedgerError> {

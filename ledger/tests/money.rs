@@ -356,3 +356,23 @@ async fn the_end_of_a_refund_is_a_move() {
     let again = async |now_ms| ledger.recheck_moved("kakaopay", began_ms, 9, now_ms).await.unwrap();
     assert_eq!((again(ended_ms + 10_000).await, again(ended_ms + 10_001).await), (0, 1), "once it has settled");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_is_named_again_and_again_is_compared_once() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    let payment = pay(&ledger, order, a).await;
+    let (since_ms, now_ms) = (now_ms() + 60_000, now_ms() + 120_000);
+    let named = async |since_ms, now_ms| {
+        let named = ledger.recheck_once(&[payment, PaymentId::new()], since_ms, 9, now_ms).await.unwrap();
+        ledger.recheck_done(payment).await.unwrap();
+        named
+    };
+    assert_eq!(named(since_ms, now_ms - 115_000).await, 0, "it may still move");
+    assert_eq!(named(since_ms, now_ms).await, 1);
+    assert_eq!(named(since_ms + 1_000, now_ms + 1_000).await, 0);
+    assert_eq!(named(now_ms - 1, now_ms + 59_999).await, 0, "compared since then");
+    assert_eq!(named(now_ms, now_ms + 60_000).await, 1, "a window later");
+}

@@ -91,6 +91,7 @@ async fn life(ledger: &Ledger, deal: DealId) -> OrderId {
         booked.iter().map(|ours| ours.as_ref().is_some_and(|ours| ours.payment == s.payment)).collect();
     assert_eq!(found, [true, false, true, true]);
     ledger.recheck_moved(PROVIDER, began_ms, 200, now_ms()).await.unwrap();
+    ledger.recheck_once(&[s.payment], began_ms, 200, now_ms()).await.unwrap();
     ledger.open_discrepancies(10).await.unwrap();
     assert_eq!(ledger.order(order).await.unwrap().unwrap().state, OrderState::Refunded);
     assert_eq!(ledger.orders_of(account, None, 10).await.unwrap().len(), 2);

@@ -13,7 +13,7 @@ mod support;
 use ledger::*;
 use serde_json::json;
 use service_kit::clock::now_ms;
-use support::{Bench, PRICE};
+use support::{Bench, Bought, PRICE};
 
 const ALL: [&str; 3] = ["kakaopay", "toss", "stripe"];
 
@@ -192,6 +192,72 @@ async fn the_providers_books_prove_ours() {
     ];
     assert_eq!((seen, proof.agreed), (expected.to_vec(), 0));
     assert_eq!(bench.ledger.open_discrepancies(10).await.unwrap(), [], "a proof writes nothing");
+}
+
+/// How often the provider was asked where these payments stand.
+async fn queries(bench: &Bench, all: &[Bought]) -> usize {
+    let mut count = 0;
+    for bought in all {
+        count += bench.attempts(bought, "query").await.len();
+    }
+    count
+}
+
+/// A list has the refund of an earlier payment and not its capture. The payment is asked about by itself, and once.
+#[tokio::test]
+async fn a_refund_of_an_earlier_payment_is_no_difference() {
+    let bench = Bench::open().await;
+    let mut cfg = bench.config();
+    cfg.reconcile_window_ms = 60_000;
+    let accounts = cfg.accounts().unwrap();
+    let mut all = Vec::new();
+    for provider in ["toss", "stripe"] {
+        let bought = bench.buy_with(provider).await;
+        bench.pay_at(&bought, provider).await;
+        bench.until_order(&bought, OrderState::Paid).await;
+        all.push(bought);
+    }
+    bench.pass_time_at_provider(120_000).await;
+    for bought in &all {
+        bench.refund(bought).await;
+        bench.until_order(bought, OrderState::Refunded).await;
+    }
+    let later_ms = now_ms() + 150_000;
+    let proof = payment_adapter::prove(&bench.ledger, &accounts, later_ms - 60_000, later_ms).await.unwrap();
+    assert_eq!((proof.differences, proof.agreed, proof.unread), (vec![], 0, vec![]));
+
+    bench.pass_time(150_000);
+    let before = queries(&bench, &all).await;
+    for look in 0..3 {
+        let at_ms = later_ms + 1_000 * look;
+        assert_eq!(payment_adapter::reconcile_books(&cfg, &bench.ledger, &accounts, at_ms).await.unwrap(), 0);
+        let waits = "SELECT count(*) FROM payment WHERE recheck_at_ms IS NOT NULL";
+        let nobody_waits = || async { bench.sql().await.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 };
+        bench.until("the worker has asked", nobody_waits).await;
+        assert_eq!(queries(&bench, &all).await, before + all.len(), "look {look}");
+    }
+    assert_eq!(bench.ledger.open_discrepancies(10).await.unwrap(), []);
+    for bought in &all {
+        assert_eq!(bench.order(bought).await.state, OrderState::Refunded);
+    }
+}
+
+/// The page that could not be read has the refund.
+#[tokio::test]
+async fn a_list_that_is_not_whole_proves_no_difference() {
+    let bench = Bench::open().await;
+    let accounts = bench.config().accounts().unwrap();
+    let bought = bench.buy_with("stripe").await;
+    bench.pay_at(&bought, "stripe").await;
+    bench.until_order(&bought, OrderState::Paid).await;
+    bench.refund(&bought).await;
+    bench.until_order(&bought, OrderState::Refunded).await;
+    let fault = json!({ "provider": "stripe", "endpoint": "refund-list", "fault": "limited", "times": 1 });
+    bench.control("faults", fault).await;
+    for (agreed, unread) in [(0, vec!["stripe"]), (1, vec![])] {
+        let proof = payment_adapter::prove(&bench.ledger, &accounts, 0, now_ms() + 60_000).await.unwrap();
+        assert_eq!((proof.differences, proof.agreed, proof.unread), (vec![], agreed, unread));
+    }
 }
 
 /// A payment that moved a moment ago is not compared: that settles no difference.

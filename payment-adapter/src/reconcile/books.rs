@@ -38,11 +38,18 @@ pub struct Books {
     pub differences: Vec<Difference>,
     /// Payments of ours that agree. Whoever could not be compared is not among them.
     pub agreed: BTreeSet<PaymentId>,
+    /// Payments of ours from before the time that was asked about, in which the list has a part of what happened to them:
+    /// it says nothing about their sums.
+    pub partial: BTreeSet<PaymentId>,
     /// Whether the provider's side was read to its end.
     pub is_whole: bool,
 }
 
 /// Compares with the lists of `accounts`, which are all of one provider.
+///
+/// Sums are judged when they are whole, and only then. A payment made before `from_ms` may have its capture outside the list
+/// and a refund inside. In a list that was not read to its end, a refund on a page that is missing would explain every
+/// difference, also a payment that is ended here or not ours at all: such a list is left alone, until it is read whole.
 ///
 /// # Errors
 /// When the ledger does not answer.
@@ -56,13 +63,21 @@ pub async fn listed(
     let mut entries = Vec::new();
     let mut books = Books { is_whole: true, ..Books::default() };
     for account in accounts {
-        books.is_whole &= read_list(account, from_ms, now_ms, &mut entries).await;
+        let before = entries.len();
+        if !read_list(account, from_ms, now_ms, &mut entries).await {
+            // The other accounts have other payments: what they say still counts.
+            entries.truncate(before);
+            books.is_whole = false;
+        }
     }
     let mut known: BTreeSet<PaymentId> = BTreeSet::new();
     let sums = sums(&entries);
     let ours = booked(ledger, provider, &sums).await?;
     for ((reference, (theirs, _)), ours) in sums.into_iter().zip(ours) {
         match ours {
+            Some(ours) if ours.payment.made_at_ms() < from_ms => {
+                books.partial.insert(ours.payment);
+            }
             Some(ours) => {
                 known.insert(ours.payment);
                 match compare(&ours, &theirs, now_ms) {

@@ -3,7 +3,9 @@
 //! repair stays open for an operator.
 //!
 //! A provider with a list is asked for it, page by page; of one without, every payment that moved in the window is
-//! asked about on its own, a bounded number per pass. Two processes at once find the same and write it once.
+//! asked about on its own, a bounded number per pass. So is a payment from before the window of which a list has a part,
+//! once and no more: it stays in the list for as long as the window, and nothing of it is written here. Two processes at
+//! once find the same and write it once.
 
 use super::books::{self, Books, Difference};
 use crate::providers::Account;
@@ -12,7 +14,7 @@ use ledger::{Ledger, LedgerError};
 use metrics::counter;
 use std::collections::BTreeMap;
 
-/// Payments of a provider without a list that one pass has asked about, at most.
+/// Payments of a provider that one pass has asked about one by one, at most.
 const SINGLE_LOOKS_MAX: i64 = 200;
 
 /// Compares every account's books once. Answers how many new differences there are.
@@ -26,6 +28,10 @@ pub async fn pass(cfg: &Config, ledger: &Ledger, accounts: &[Account], now_ms: i
         if accounts.iter().all(|account| account.provider.lists()) {
             let books = books::listed(ledger, provider, &accounts, from_ms, now_ms).await?;
             found += repair(ledger, provider, &books, now_ms).await?;
+            if !books.partial.is_empty() {
+                let partial: Vec<_> = books.partial.iter().copied().collect();
+                ledger.recheck_once(&partial, from_ms, SINGLE_LOOKS_MAX, now_ms).await?;
+            }
         } else {
             // The worker asks about each that moved.
             ledger.recheck_moved(provider, from_ms, SINGLE_LOOKS_MAX, now_ms).await?;

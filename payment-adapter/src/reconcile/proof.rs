@@ -17,6 +17,7 @@ pub struct Proof {
 }
 
 /// Compares all books since `from_ms`: a provider with a list by its list, one without by asking about each payment of ours.
+/// A list proves nothing about payments from before `from_ms`, of which it has a part at most.
 ///
 /// # Errors
 /// When the ledger does not answer.
