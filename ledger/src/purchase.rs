@@ -348,6 +348,8 @@ pub fn step(now: &Purchase, event: &Event, now_ms: i64) -> Result<Step, Refusal>
             Refunded | PartlyRefunded if part.amount_minor <= now.refunded_minor => {
                 Ok(now.quarantined("refund_reversed"))
             }
+            // For something else, or for another refund of it.
+            Quarantined => Err(Refusal::Already),
             state => Err(Refusal::NotNow(state)),
         },
         Event::AskAgain => match (now.state, now.payment) {

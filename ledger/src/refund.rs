@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 use service_kit::ids::{AccountId, MerchantId, OrderId, PaymentId, RefundId};
 use service_kit::money::Money;
+use tokio_postgres::Row;
 
 /// Where a refund stands: `requested → sending → done | failed`, with `unknown` when no answer came. A provider may
 /// take a done one back (`done → failed`).
@@ -114,7 +115,7 @@ pub struct RefundWork {
     pub amount: Money,
     /// The captured amount.
     pub captured: Money,
-    /// What went back before this refund, in minor units: captured less this is the balance that the provider checks.
+    /// What went back without this refund, in minor units: captured less this is the balance that the provider checks.
     pub refunded_before_minor: i64,
     pub provider_ref: Option<String>,
     /// The code that the shopper brought back (`paymentKey` at Toss).
@@ -126,6 +127,37 @@ pub struct RefundWork {
     pub reason: String,
     pub tries: i64,
     pub trace_id: String,
+}
+
+/// What a [`RefundWork`] is made of: a refund `r` and its payment `p`, whose sum has a done refund in it.
+const WORK: &str =
+    "SELECT r.id, r.order_id, r.payment_id, r.state, r.amount_minor, r.currency, r.reason, r.tries, r.trace_id,
+        r.sent_at_ms, p.provider, p.merchant_id, p.account_of, p.provider_ref, p.approval_code, p.provider_aid, p.captured_minor,
+        p.refunded_minor - CASE WHEN r.state = 'done' THEN r.amount_minor ELSE 0 END AS refunded_before_minor";
+
+impl RefundWork {
+    /// A row of [`WORK`].
+    fn from_row(row: &Row) -> Result<Self, LedgerError> {
+        Ok(Self {
+            id: RefundId(id(row, "id")?),
+            order: OrderId(id(row, "order_id")?),
+            payment: PaymentId(id(row, "payment_id")?),
+            provider: text(row, "provider")?,
+            merchant: MerchantId(id(row, "merchant_id")?),
+            account_of: AccountOf::of(row)?,
+            state: text(row, "state")?.parse()?,
+            amount: money(row, "amount_minor")?,
+            captured: money(row, "captured_minor")?,
+            refunded_before_minor: int(row, "refunded_before_minor")?,
+            provider_ref: opt_text(row, "provider_ref")?,
+            approval_code: opt_text(row, "approval_code")?,
+            capture_ref: opt_text(row, "provider_aid")?,
+            sent_at_ms: row.try_get("sent_at_ms").map_err(|e| LedgerError::Shape(e.to_string()))?,
+            reason: text(row, "reason")?,
+            tries: int(row, "tries")?,
+            trace_id: text(row, "trace_id")?,
+        })
+    }
 }
 
 impl Ledger {
@@ -206,43 +238,34 @@ impl Ledger {
             .await?
             // The provider by the payment's key: a join that was planned while the table was empty reads all of a provider's.
             .query(
-                "WITH due AS (
-                    UPDATE refund SET lease_until_ms = $1 + $3, tries = tries + 1
-                    WHERE id IN (SELECT r.id FROM refund r
-                                 WHERE r.state IN ('requested', 'sending', 'unknown') AND r.parked_reason IS NULL
-                                 AND r.next_at_ms <= $1 AND r.lease_until_ms <= $1
-                                 AND (SELECT p.provider FROM payment p WHERE p.id = r.payment_id) = $4
-                                 ORDER BY r.next_at_ms LIMIT $2 FOR UPDATE OF r SKIP LOCKED)
-                    RETURNING *)
-                 SELECT due.id, due.order_id, due.payment_id, due.state, due.amount_minor, due.currency, due.reason, due.tries, due.trace_id,
-                        due.sent_at_ms, p.provider, p.merchant_id, p.account_of, p.provider_ref, p.approval_code, p.provider_aid, p.captured_minor, p.refunded_minor
-                 FROM due JOIN payment p ON p.id = due.payment_id",
+                &format!(
+                    "WITH due AS (
+                        UPDATE refund SET lease_until_ms = $1 + $3, tries = tries + 1
+                        WHERE id IN (SELECT r.id FROM refund r
+                                     WHERE r.state IN ('requested', 'sending', 'unknown') AND r.parked_reason IS NULL
+                                     AND r.next_at_ms <= $1 AND r.lease_until_ms <= $1
+                                     AND (SELECT p.provider FROM payment p WHERE p.id = r.payment_id) = $4
+                                     ORDER BY r.next_at_ms LIMIT $2 FOR UPDATE OF r SKIP LOCKED)
+                        RETURNING *)
+                     {WORK} FROM due r JOIN payment p ON p.id = r.payment_id"
+                ),
                 &[&now_ms, &limit, &lease_ms, &provider],
             )
             .await?;
-        rows.iter()
-            .map(|r| {
-                Ok(RefundWork {
-                    id: RefundId(id(r, "id")?),
-                    order: OrderId(id(r, "order_id")?),
-                    payment: PaymentId(id(r, "payment_id")?),
-                    provider: text(r, "provider")?,
-                    merchant: MerchantId(id(r, "merchant_id")?),
-                    account_of: AccountOf::of(r)?,
-                    state: text(r, "state")?.parse()?,
-                    amount: money(r, "amount_minor")?,
-                    captured: money(r, "captured_minor")?,
-                    refunded_before_minor: int(r, "refunded_minor")?,
-                    provider_ref: opt_text(r, "provider_ref")?,
-                    approval_code: opt_text(r, "approval_code")?,
-                    capture_ref: opt_text(r, "provider_aid")?,
-                    sent_at_ms: r.try_get("sent_at_ms").map_err(|e| LedgerError::Shape(e.to_string()))?,
-                    reason: text(r, "reason")?,
-                    tries: int(r, "tries")?,
-                    trace_id: text(r, "trace_id")?,
-                })
-            })
-            .collect()
+        rows.iter().map(RefundWork::from_row).collect()
+    }
+
+    /// Up to `limit` done refunds of a payment, the newest first, without taking them; for a question that changes nothing.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn done_refunds(&self, payment: PaymentId, limit: i64) -> Result<Vec<RefundWork>, LedgerError> {
+        let sql = format!(
+            "{WORK} FROM refund r JOIN payment p ON p.id = r.payment_id
+             WHERE r.payment_id = $1 AND r.state = 'done' ORDER BY r.created_at_ms DESC, r.id DESC LIMIT $2"
+        );
+        let rows = self.client().await?.query(&sql, &[&payment.0, &limit]).await?;
+        rows.iter().map(RefundWork::from_row).collect()
     }
 
     /// The money is back: the order is refunded, wholly or in part, its units are free again, the outbox is told, in
@@ -294,7 +317,7 @@ impl Ledger {
     }
 
     /// The provider took back a refund that was done: the shopper has neither money nor goods, and the order is
-    /// quarantined. `false` when that is known.
+    /// quarantined; one that is in quarantine already stays there, and only its sums follow. `false` when that is known.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -316,11 +339,18 @@ impl Ledger {
             .await?;
         let Some(row) = row else { return Ok(false) };
         let part = RefundPart { amount_minor: int(&row, "amount_minor")?, units: int(&row, "units")? };
-        let step = purchase::step(&locked.now, &Event::RefundReversed(part), now_ms)
-            .map_err(|refusal| LedgerError::Refused(format!("refund {refund} was taken back, but {refusal}")))?;
+        let step = purchase::step(&locked.now, &Event::RefundReversed(part), now_ms);
         end_refund(&tx, refund, "failed", None, Some((code, message)), now_ms).await?;
-        let detail = json!({ "refund": refund, "code": code });
-        purchase_store::write(&tx, &locked, &step, Actor::Worker, Some(detail), now_ms).await?;
+        match step {
+            Ok(step) => {
+                let detail = json!({ "refund": refund, "code": code });
+                purchase_store::write(&tx, &locked, &step, Actor::Worker, Some(detail), now_ms).await?;
+            }
+            Err(Refusal::Already) => {}
+            Err(refusal) => {
+                return Err(LedgerError::Refused(format!("refund {refund} was taken back, but {refusal}")));
+            }
+        }
         tx.commit().await?;
         Ok(true)
     }

@@ -213,6 +213,39 @@ async fn a_refund_that_the_provider_takes_back_is_for_an_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_refunds_of_one_payment_are_taken_back() {
+    let ledger = ledger().await;
+    let deal = deal(&ledger, 1, 1).await;
+    let a = account(&ledger).await;
+    let order = held(&ledger, deal, a).await;
+    let payment = pay(&ledger, order, a).await;
+    for amount_minor in [300, 200] {
+        ask(&ledger, order, RefundBy::Operator, Some(amount_minor), None).await;
+        give_back(&ledger).await;
+    }
+    let done = ledger.done_refunds(payment, 10).await.unwrap();
+    let figures: Vec<_> = done.iter().map(|r| (r.amount, r.refunded_before_minor, r.captured)).collect();
+    assert_eq!(
+        figures,
+        [(won(200), 300, won(1_000)), (won(300), 200, won(1_000))],
+        "newest first, and the others' sum"
+    );
+    assert_eq!(ledger.done_refunds(payment, 1).await.unwrap().len(), 1);
+    for (refund, left_minor) in done.iter().zip([300, 0]) {
+        assert!(ledger.refund_reversed(refund.id, "lost", "the bank sent it back", now_ms()).await.unwrap());
+        let order = ledger.order(order).await.unwrap().unwrap();
+        assert_eq!((order.state, order.refunded_minor), (OrderState::Quarantined, left_minor));
+        clean(&ledger).await;
+    }
+    assert!(ledger.done_refunds(payment, 10).await.unwrap().is_empty());
+    let decided = ledger.decide(order, Decision::GiveBack(1_000), "kim", "once more", now_ms()).await;
+    assert_eq!(decided.unwrap().unwrap().unwrap().order, OrderState::Refunding);
+    assert_eq!(give_back(&ledger).await.amount, won(1_000));
+    assert_eq!((state(&ledger, order).await, units(&ledger, deal).await), (OrderState::Refunded, (1, 0, 0)));
+    clean(&ledger).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_ends_a_quarantine_in_each_way() {
     let ledger = ledger().await;
     let deal = deal(&ledger, 10, 10).await;

@@ -70,6 +70,7 @@ async fn life(ledger: &Ledger, deal: DealId) -> OrderId {
     assert!(matches!(ledger.request_refund(&request, now_ms(), &key, saved).await.unwrap(), Replay::Fresh(_)));
     let work = ledger.claim_due_refunds(PROVIDER, soon(), 10, 1_000).await.unwrap().remove(0);
     assert!(ledger.refund_done(work.id, "R1", now_ms()).await.unwrap());
+    assert_eq!(ledger.done_refunds(s.payment, 10).await.unwrap().len(), 1);
     let key = idem(&format!("c-{left}"), 1);
     assert!(matches!(ledger.cancel_order(left, account, now_ms(), &key, saved).await.unwrap(), Replay::Fresh(_)));
 

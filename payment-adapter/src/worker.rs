@@ -15,6 +15,7 @@
 //! twice has one effect; ending a payment needs it in the state that was judged. So each capture happens once.
 
 mod refund;
+mod reversed;
 mod settle;
 
 use crate::book::Book;

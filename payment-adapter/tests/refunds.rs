@@ -9,8 +9,9 @@
 
 mod support;
 
-use ledger::OrderState;
-use support::{Bench, Bought, PRICE};
+use ledger::{Decision, OrderState};
+use service_kit::clock::now_ms;
+use support::{Bench, Bought, PRICE, SECRET};
 
 async fn paid(bench: &Bench) -> Bought {
     let bought = bench.buy_and_pay().await;
@@ -115,4 +116,49 @@ async fn a_worker_killed_in_a_refund_gives_back_once() {
     bench.until_order(&bought, OrderState::Refunded).await;
     assert_eq!(cancels(&bench).await, 1);
     bench.audit().await;
+}
+
+/// Stripe says "succeeded", and a minute later "failed": the shopper's bank has sent the money back.
+#[tokio::test]
+async fn a_refund_that_the_provider_takes_back_can_be_given_again() {
+    let bench = Bench::open().await;
+    let bought = bench.buy_with("stripe").await;
+    bench.until_payment(&bought, "ready").await;
+    let row = bench.sql().await.query_one("SELECT provider_ref FROM payment", &[]).await.unwrap();
+    let intent: String = row.get(0);
+    // The provider's own test card for this.
+    let confirm = bench.http.post(format!("{}/v1/payment_intents/{intent}/confirm", bench.provider));
+    let confirm = confirm.bearer_auth("sk_test_x").form(&[("payment_method", "pm_card_refundFail")]);
+    assert_eq!(confirm.send().await.unwrap().status(), 200);
+    let back = format!("{}/payments/{}/return/{SECRET}/approve", bench.shop, bought.payment);
+    let back = format!("{back}?payment_intent={intent}&redirect_status=succeeded");
+    assert_eq!(bench.http.get(back).send().await.unwrap().status(), 303);
+    bench.until_order(&bought, OrderState::Paid).await;
+    bench.refund(&bought).await;
+    bench.until_order(&bought, OrderState::Refunded).await;
+
+    bench.pass_time_at_provider(61_000).await;
+    bench.pass_time(61_000);
+    let (cfg, later_ms) = (bench.config(), now_ms() + 60_000);
+    let accounts = cfg.accounts().unwrap();
+    let look = async |at_ms| payment_adapter::reconcile_books(&cfg, &bench.ledger, &accounts, at_ms).await.unwrap();
+    assert_eq!(look(later_ms).await, 1);
+    bench.until_order(&bought, OrderState::Quarantined).await;
+    assert_eq!(bench.order(&bought).await.reason.as_deref(), Some("refund_reversed"));
+    let asked = bench.attempts(&bought, "query").await;
+    assert_eq!(asked, vec![Some("settled".to_owned()); 2], "where the payment stands, and where its refund");
+    let sql = "SELECT state, failure_code IS NOT NULL FROM refund";
+    let row = bench.sql().await.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, String>(0).as_str(), row.get::<_, bool>(1)), ("failed", true));
+    assert_eq!(bench.order(&bought).await.refunded_minor, 0);
+    // Both sides have the same again, and nothing more is found.
+    assert_eq!(look(later_ms + 60_000).await, 0);
+    assert_eq!(bench.ledger.open_discrepancies(10).await.unwrap(), []);
+    assert_eq!(bench.ledger.verify().await.unwrap(), []);
+
+    let decided = bench.ledger.decide(bought.order, Decision::GiveBack(PRICE), "kim", "once more", now_ms()).await;
+    assert_eq!(decided.unwrap().unwrap().unwrap().order, OrderState::Refunding);
+    bench.until_order(&bought, OrderState::Refunded).await;
+    assert_eq!(bench.order(&bought).await.refunded_minor, PRICE);
+    assert_eq!(bench.ledger.verify().await.unwrap(), []);
 }

@@ -87,7 +87,8 @@ impl Shared {
         }
     }
 
-    async fn ask(&self, line: &Line, work: &RefundWork) -> Result<Called<RefundStanding>, LedgerError> {
+    /// Asks where a refund stands.
+    pub(super) async fn ask(&self, line: &Line, work: &RefundWork) -> Result<Called<RefundStanding>, LedgerError> {
         let call =
             Call { kind: "query_refund", attempt: AttemptKind::Query, payment: work.payment, refund: Some(work.id) };
         line.call(&self.book, call, line.provider.query_refund(work), |at| format!("{at:?}"), &*self.clock).await

@@ -1,6 +1,7 @@
 //! Writing what was concluded. Every write here may be repeated with one effect, so a short trouble of the store is
 //! waited out: the provider's answer is in our hands only once.
 
+use super::reversed::Reversed;
 use super::{Done, Shared};
 use crate::call::Line;
 use crate::metric;
@@ -27,7 +28,14 @@ impl Shared {
     ) -> Result<Done, LedgerError> {
         match conclusion {
             Conclusion::Captured { reference, amount, refunded_minor } => {
-                self.captured(line, work, &reference, amount, refunded_minor).await
+                match self.reversed(line, work, refunded_minor).await? {
+                    Reversed::Later(next_at_ms) => self.postpone(work, next_at_ms).await,
+                    // Judged are our books as they stand now.
+                    Reversed::Known(ours_minor) => {
+                        let work = PaymentWork { refunded_minor: ours_minor, ..work.clone() };
+                        self.captured(line, &work, &reference, amount, refunded_minor).await
+                    }
+                }
             }
             Conclusion::End { how, why } => self.ended(line, work, judged, how, &why).await,
             Conclusion::ConfirmAgain => {
@@ -90,7 +98,7 @@ impl Shared {
             result => result?,
         };
         if refunded_minor != work.refunded_minor && capture != Capture::Mismatch {
-            // Somebody gave money back (or it was taken back) at the provider: not ours to explain away.
+            // Somebody gave money back at the provider, or less is back there than our refunds: not ours to explain away.
             self.quarantine(line, work, "the provider has given back another sum than we have").await?;
             return Ok(Done::DECLINED);
         }
@@ -153,7 +161,7 @@ impl Shared {
     }
 
     /// Money at the provider that does not fit the ledger: an operator must look.
-    fn alarm(&self, line: &Line, why: &str) {
+    pub(super) fn alarm(&self, line: &Line, why: &str) {
         counter!(metric::MISMATCHES, "provider" => line.provider.name(), "field" => "ledger").increment(1);
         tracing::error!(why, "money at the provider does not fit the ledger: an operator must look");
     }
