@@ -1,4 +1,5 @@
-//! What Redis and the pages must hear: written with the change, delivered at least once, in order of writing.
+//! What Redis and the pages must hear: written with the change, delivered at least once. New events go first, in order of
+//! writing; those that were not taken stand behind one another, so that nobody waits for a store that does not answer.
 
 use crate::pool::{id, int, text};
 use crate::{Ledger, LedgerError};
@@ -46,8 +47,10 @@ pub struct OutboxEvent {
 }
 
 impl Ledger {
-    /// Leases up to `limit` undelivered events for `lease_ms`; what is not marked delivered comes again. Neither lease nor
-    /// mark waits for the disk: what a crash of the server forgets comes again, too, and has no second effect.
+    /// Leases up to `limit` undelivered events for `lease_ms`: those that nobody has tried yet, then those whose lease ended
+    /// first. What is not marked delivered comes again. A lease that ends more than two leases from now is by a clock that was
+    /// wrong, and counts as over. Neither lease nor mark waits for the disk: what a crash of the server forgets comes again,
+    /// too, and has no second effect.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -56,11 +59,17 @@ impl Ledger {
             .client()
             .await?
             .query(
-                "WITH due AS (
+                "WITH fresh AS (
+                    SELECT id FROM outbox WHERE delivered_at_ms IS NULL AND lease_until_ms = 0
+                    ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED),
+                 again AS (
+                    SELECT id FROM outbox WHERE delivered_at_ms IS NULL AND lease_until_ms > 0
+                      AND (lease_until_ms <= $2 OR lease_until_ms > $2 + $3 + $3)
+                    ORDER BY lease_until_ms, id LIMIT $1 - (SELECT count(*) FROM fresh) FOR UPDATE SKIP LOCKED),
+                 due AS (
                     UPDATE outbox SET lease_until_ms = $2 + $3
                     WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
-                      AND id = ANY(ARRAY(SELECT id FROM outbox WHERE delivered_at_ms IS NULL AND lease_until_ms <= $2
-                                         ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+                      AND id = ANY(ARRAY(SELECT id FROM fresh UNION ALL SELECT id FROM again))
                     RETURNING *)
                  SELECT * FROM due ORDER BY id",
                 &[&limit, &now_ms, &lease_ms],
@@ -106,12 +115,21 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives leased events back at once, after a store failed.
+    /// Gives leased events back that were not taken: they come again after `wait_ms` (at least 1, at most a lease), and others
+    /// have their turn meanwhile.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn outbox_postponed(&self, events: &[i64]) -> Result<(), LedgerError> {
-        self.client().await?.execute("UPDATE outbox SET lease_until_ms = 0 WHERE id = ANY($1)", &[&events]).await?;
+    pub async fn outbox_postponed(&self, events: &[i64], wait_ms: i64, now_ms: i64) -> Result<(), LedgerError> {
+        let until_ms = now_ms.saturating_add(wait_ms.max(1));
+        self.client()
+            .await?
+            .execute(
+                "UPDATE outbox SET lease_until_ms = $2
+                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL AND id = ANY($1) AND delivered_at_ms IS NULL",
+                &[&events, &until_ms],
+            )
+            .await?;
         Ok(())
     }
 
