@@ -9,7 +9,7 @@ use service_kit::metric::buckets;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-/// Join table; labels `deal`, `merchant`, `provider`.
+/// Join table; labels `deal`, `merchant`, `provider`. Only of deals with a label of their own: one row per label.
 pub const INFO: &str = "floodgate_deal_info";
 /// 1 for the phase that a deal is in; labels `deal`, `phase`.
 pub const PHASE: &str = "floodgate_deal_phase";
@@ -83,6 +83,11 @@ static DEAL_LABELS: LazyLock<ArcSwap<HashMap<DealId, SharedString>>> =
 /// The label of a deal: its id, or `_other` once 50 deals are on sale.
 pub fn deal_label(deal: DealId) -> SharedString {
     DEAL_LABELS.load().get(&deal).cloned().unwrap_or(SharedString::const_str("_other"))
+}
+
+/// Whether a deal has a label of its own.
+pub fn has_label(deal: DealId) -> bool {
+    DEAL_LABELS.load().contains_key(&deal)
 }
 
 /// Names the deals on sale now; the first 50 of them get labels. Series of new ones start at 0.

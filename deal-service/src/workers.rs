@@ -17,8 +17,8 @@ use service_kit::clock::now_ms;
 use service_kit::shutdown::Shutdown;
 use tokio::task::JoinSet;
 
-/// Most deals that are looked after at once.
-const DEALS_MAX: i64 = 1_000;
+/// Deals that are read from the ledger at once.
+const PAGE_DEALS: i64 = 1_000;
 
 /// Starts all workers. The committer of the final gate runs until the set is dropped, so that requests
 /// of the drain still get their answers; the others stop at shutdown.
@@ -38,7 +38,7 @@ pub fn start(app: &App, feeds: Feeds, shutdown: &Shutdown) -> JoinSet<()> {
     set
 }
 
-/// Deals that are on sale, will be, or ended so recently that something of them may still move.
+/// Deals that are on sale, will be, or ended so recently that something of them may still move: all of them, by their start.
 async fn deals_in_play(app: &App) -> Result<Vec<Deal>, LedgerError> {
-    app.parts.ledger.open_deals(now_ms(), app.parts.config.keep_room_ms, DEALS_MAX).await
+    app.parts.ledger.open_deals(now_ms(), app.parts.config.keep_room_ms, PAGE_DEALS).await
 }

@@ -200,20 +200,31 @@ impl Ledger {
         rows.iter().map(Deal::from_row).collect()
     }
 
-    /// Deals that have not ended, or ended less than `grace_ms` ago: those that need a room and a fast stock.
+    /// Deals that have not ended, or ended less than `grace_ms` ago: those that need a room and a fast stock. All of them, by
+    /// their start; whatever one merchant posts, nobody's deal is left out. They are read in pages of `page` deals by their
+    /// end, which never changes and has an index (`deal_by_end`). One that is made meanwhile may be in the next look only.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn open_deals(&self, now_ms: i64, grace_ms: i64, limit: i64) -> Result<Vec<Deal>, LedgerError> {
-        let rows = self
-            .client()
-            .await?
-            .query(
-                &format!("{DEAL} WHERE d.ends_at_ms > $1 ORDER BY d.starts_at_ms, d.id LIMIT $2"),
-                &[&(now_ms - grace_ms), &limit],
-            )
-            .await?;
-        rows.iter().map(Deal::from_row).collect()
+    pub async fn open_deals(&self, now_ms: i64, grace_ms: i64, page: i64) -> Result<Vec<Deal>, LedgerError> {
+        let client = self.client().await?;
+        let sql = format!("{DEAL} WHERE (d.ends_at_ms, d.id) > ($1, $2) ORDER BY d.ends_at_ms, d.id LIMIT $3");
+        let page = page.max(1);
+        let mut deals: Vec<Deal> = Vec::new();
+        let mut after = (now_ms.saturating_sub(grace_ms), uuid::Uuid::max());
+        loop {
+            let rows = client.query(&sql, &[&after.0, &after.1, &page]).await?;
+            for row in &rows {
+                deals.push(Deal::from_row(row)?);
+            }
+            let is_full = i64::try_from(rows.len()).is_ok_and(|read| read >= page);
+            match deals.last() {
+                Some(last) if is_full => after = (last.ends_at_ms, last.id.0),
+                _ => break,
+            }
+        }
+        deals.sort_by_key(|d| (d.starts_at_ms, d.id));
+        Ok(deals)
     }
 
     /// The highest number of the line that ever held units of the deal; 0 = none did.

@@ -64,7 +64,9 @@ fn show(app: &App, deal: &Deal, now: i64) {
         metric::deal_gauge(metric::STOCK, deal.id, Some(("state", state)), units);
     }
     metric::deal_gauge(metric::OVERSOLD, deal.id, None, (deal.held + deal.sold - deal.stock).max(0));
-    gauge!(metric::INFO, "deal" => metric::deal_label(deal.id), "merchant" => deal.merchant.to_string(), "provider" => app.providers_for(deal.price.currency()).join(",")).set(1.0);
+    if metric::has_label(deal.id) {
+        gauge!(metric::INFO, "deal" => metric::deal_label(deal.id), "merchant" => deal.merchant.to_string(), "provider" => app.providers_for(deal.price.currency()).join(",")).set(1.0);
+    }
 }
 
 fn phase(deal: &Deal, now: i64) -> &'static str {

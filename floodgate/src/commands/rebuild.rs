@@ -20,8 +20,8 @@ use std::process::ExitCode;
 
 /// Deals that ended longer ago than this have no fast stock any more, in ms.
 const ENDED_MS: i64 = 3_600_000;
-/// Most deals of one run.
-const DEALS_MAX: i64 = 10_000;
+/// Deals that are read from the ledger at once.
+const PAGE_DEALS: i64 = 1_000;
 
 /// Options of `rebuild`.
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ pub async fn run(args: RebuildArgs) -> anyhow::Result<ExitCode> {
     let fast = FastStock::new(redis.clone());
     let deals = match args.deal {
         Some(id) => vec![ledger.deal(id).await?.with_context(|| format!("there is no deal {id}"))?],
-        None => ledger.open_deals(now_ms(), ENDED_MS, DEALS_MAX).await?,
+        None => ledger.open_deals(now_ms(), ENDED_MS, PAGE_DEALS).await?,
     };
     let mut all_agree = true;
     let mut rebuilt = Vec::new();
