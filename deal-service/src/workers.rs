@@ -19,6 +19,9 @@ use tokio::task::JoinSet;
 
 /// Deals that are read from the ledger at once.
 const PAGE_DEALS: i64 = 1_000;
+/// Deals whose keys in Redis are looked at in the same moment: one master that does not answer costs its deals their time,
+/// and the others' hardly any.
+const DEALS_AT_ONCE: usize = 32;
 
 /// Starts all workers. The committer of the final gate runs until the set is dropped, so that requests
 /// of the drain still get their answers; the others stop at shutdown.

@@ -8,17 +8,19 @@
 //! `rebuild = "operator"` a stock that was filled before is closed instead and waits for `floodgate rebuild` (a restart
 //! alone closes nothing); a filling that somebody began is finished all the same. See [`crate::fast_stock::fill`].
 
-use super::deals_in_play;
+use super::{DEALS_AT_ONCE, deals_in_play};
 use crate::app::App;
 use crate::config::Rebuild;
 use crate::fast_stock::fill::Filled;
 use crate::fast_stock::{Audit, Totals};
 use crate::metric;
+use futures::StreamExt as _;
 use ledger::Deal;
 use service_kit::clock::now_ms;
 use service_kit::ids::{DealId, RoomId, VisitorId};
 use service_kit::shutdown::Shutdown;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -79,9 +81,25 @@ impl Loader {
             }
         };
         metric::deals_on_sale(&deals.iter().map(|d| d.id).collect::<Vec<_>>());
-        self.memory.retain(|id, _| deals.iter().any(|d| d.id == *id));
-        for deal in deals {
-            if let Err(error) = self.look(&deal, false).await {
+        let in_play: HashSet<DealId> = deals.iter().map(|d| d.id).collect();
+        self.memory.retain(|id, _| in_play.contains(id));
+        // Read ahead, judged one by one as the answers come. An answer may have waited for a filling before it: what was
+        // filled meanwhile has another epoch, and is left alone.
+        let fast = self.app.parts.fast.clone();
+        let mut audits = pin!(
+            futures::stream::iter(deals)
+                .map(async |deal| {
+                    let audit = fast.audit(&RoomId::of_deal(deal.id)).await;
+                    (deal, audit)
+                })
+                .buffer_unordered(DEALS_AT_ONCE)
+        );
+        while let Some((deal, audit)) = audits.next().await {
+            let looked = match audit {
+                Ok(audit) => self.look(&deal, audit, false).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = looked {
                 tracing::warn!(error = %format!("{error:#}"), deal = %deal.id, "could not compare or fill a stock; trying again");
             }
         }
@@ -96,20 +114,20 @@ impl Loader {
             return;
         }
         let result = async {
-            match self.app.parts.ledger.deal(deal).await? {
-                Some(deal) => self.look(&deal, true).await,
-                None => Ok(()),
-            }
+            let Some(deal) = self.app.parts.ledger.deal(deal).await? else { return Ok(()) };
+            // Also when Redis does not answer: a storm of hints must not become a storm of time-outs.
+            self.memory.entry(deal.id).or_default().looked_at_ms = now;
+            let audit = self.app.parts.fast.audit(&RoomId::of_deal(deal.id)).await?;
+            self.look(&deal, audit, true).await
         };
         if let Err(error) = result.await {
             tracing::warn!(error = %format!("{error:#}"), %deal, "could not look at a suspect stock");
         }
     }
 
-    async fn look(&mut self, deal: &Deal, is_suspect: bool) -> anyhow::Result<()> {
+    async fn look(&mut self, deal: &Deal, audit: Audit, is_suspect: bool) -> anyhow::Result<()> {
         let room = RoomId::of_deal(deal.id);
         self.memory.entry(deal.id).or_default().looked_at_ms = now_ms();
-        let audit = self.app.parts.fast.audit(&room).await?;
         let is_loaded = matches!(audit, Audit::Loaded { .. });
         metric::deal_gauge(metric::PREWARM, deal.id, None, i64::from(is_loaded));
         let is_over = now_ms() >= deal.ends_at_ms;

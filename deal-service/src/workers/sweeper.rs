@@ -7,10 +7,11 @@
 //! Against an offer or a commit that slips in between 2 and 3: only units that are still unconfirmed and overdue are
 //! released as absent, and what would be given away twice is refused by the ledger.
 
-use super::deals_in_play;
+use super::{DEALS_AT_ONCE, deals_in_play};
 use crate::app::App;
 use crate::fast_stock::Overdue;
-use ledger::OrderState;
+use futures::StreamExt as _;
+use ledger::{Deal, OrderState};
 use service_kit::clock::now_ms;
 use service_kit::ids::{OrderId, RoomId};
 use service_kit::shutdown::Shutdown;
@@ -29,16 +30,20 @@ const AGAIN_MS: i64 = 5_000;
 pub async fn run(app: App, shutdown: Shutdown) {
     while shutdown.sleep_ms(EVERY_MS).await {
         match deals_in_play(&app).await {
-            Ok(deals) => {
-                for deal in deals {
-                    if let Err(error) = sweep(&app, &RoomId::of_deal(deal.id)).await {
-                        tracing::warn!(%error, deal = %deal.id, "could not look after overdue holds; trying again");
-                    }
-                }
-            }
+            Ok(deals) => sweep_all(&app, deals).await,
             Err(error) => tracing::warn!(%error, "could not read the deals; trying again"),
         }
     }
+}
+
+async fn sweep_all(app: &App, deals: Vec<Deal>) {
+    futures::stream::iter(deals)
+        .for_each_concurrent(DEALS_AT_ONCE, async |deal| {
+            if let Err(error) = sweep(app, &RoomId::of_deal(deal.id)).await {
+                tracing::warn!(%error, deal = %deal.id, "could not look after overdue holds; trying again");
+            }
+        })
+        .await;
 }
 
 async fn sweep(app: &App, room: &RoomId) -> anyhow::Result<()> {
