@@ -8,7 +8,7 @@ use crate::request::{Answer, IdempotencyKey, PageRequest, fingerprint};
 use crate::view::{DealView, Page};
 use crate::{refusal, session};
 use axum::http::HeaderMap;
-use ledger::{Idem, LedgerError, Merchant, Replay, Saved};
+use ledger::{DealRefusal, Idem, LedgerError, Merchant, Replay, Saved};
 use service_kit::clock::now_ms;
 use service_kit::ids::DealId;
 use service_kit::problem::{Problem, Slug};
@@ -71,7 +71,8 @@ impl App {
         self.parts.ledger.merchant_by_key_hash(&hash).await.map_err(|e| refusal::ledger(&e))?.ok_or_else(refused)
     }
 
-    /// Makes a deal; its room and its fast stock follow within a second. 201.
+    /// Makes a deal; its room and its fast stock follow within a second. 201. What is wrong at any time is refused before the
+    /// key is looked up, and what only time made wrong after it: a repetition hears the stored answer even when the deal is over.
     ///
     /// # Errors
     /// `invalid-field`, `idempotency-key-reused`, or a 503.
@@ -98,7 +99,7 @@ impl App {
             Replay::Fresh(saved) => Answer { status: saved.status, body: saved.body, replayed: false },
             Replay::Replayed(saved) => Answer { status: saved.status, body: saved.body, replayed: true },
             Replay::KeyReused => return Err(refusal::key_reused()),
-            Replay::Refused(never) => match never {},
+            Replay::Refused(DealRefusal::Ended) => return Err(Problem::field("ends_at_ms", "must be in the future")),
         };
         if !answer.replayed {
             self.parts.catalogue.forget(new.id).await;

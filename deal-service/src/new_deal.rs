@@ -73,7 +73,8 @@ pub struct AdmissionBody {
 }
 
 impl NewDealBody {
-    /// The deal, if every field is in its range.
+    /// The deal, if every field is in its range. Whether its end is over already is left to [`ledger::Ledger::create_deal`],
+    /// which knows first whether this is a repetition.
     ///
     /// # Errors
     /// An `invalid-field` problem that names the first field that is not.
@@ -111,7 +112,6 @@ impl NewDealBody {
             "is not an instant in milliseconds since 1970",
         )?;
         check(self.starts_at_ms < self.ends_at_ms, "ends_at_ms", "must be after `starts_at_ms`")?;
-        check(self.ends_at_ms > now_ms, "ends_at_ms", "must be in the future")?;
         check(
             self.ends_at_ms - self.starts_at_ms <= SALE_MS_MAX,
             "ends_at_ms",

@@ -6,7 +6,6 @@ use crate::pool::{id, int, money, text};
 use crate::{Ledger, LedgerError};
 use service_kit::ids::{AccountId, DealId, MerchantId, OrderId};
 use service_kit::money::Money;
-use std::convert::Infallible;
 use tokio_postgres::Row;
 
 /// A deal to be made. All fields are validated by the caller and again by SQL.
@@ -70,6 +69,13 @@ pub struct Deal {
     pub room: serde_json::Value,
 }
 
+/// Why a deal was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DealRefusal {
+    /// Its end is not in the future.
+    Ended,
+}
+
 /// An order that has units of the deal.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are the columns")]
@@ -127,7 +133,8 @@ impl Deal {
 }
 
 impl Ledger {
-    /// Makes a deal once per idempotency key; `render` writes the answer that is stored with it.
+    /// Makes a deal once per idempotency key; `render` writes the answer that is stored with it. Only a new deal must end in
+    /// the future: who repeats a request whose answer was lost hears that answer, however late.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -137,11 +144,14 @@ impl Ledger {
         now_ms: i64,
         idem: &Idem,
         render: impl FnOnce(&Deal) -> Saved,
-    ) -> Result<Replay<Infallible>, LedgerError> {
+    ) -> Result<Replay<DealRefusal>, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
         if let Some(answer) = idempotency::find(&tx, idem, now_ms).await? {
             return Ok(answer);
+        }
+        if new.ends_at_ms <= now_ms {
+            return Ok(Replay::Refused(DealRefusal::Ended));
         }
         tx.execute(
             "INSERT INTO deal (id, merchant_id, title, description, price_minor, currency, stock, per_user_limit,

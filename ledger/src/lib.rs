@@ -28,7 +28,7 @@ mod verify;
 
 pub use account::{Account, NewAccount};
 pub use audit::SEAL_MAX;
-pub use deal::{ActiveOrder, Deal, DealSnapshot, NewDeal};
+pub use deal::{ActiveOrder, Deal, DealRefusal, DealSnapshot, NewDeal};
 pub use desk::{Decision, Waiting};
 pub use discrepancy::{Booked, Discrepancy, DiscrepancyClass, ListedAs};
 pub use hold::{HoldOutcome, NewHold};
