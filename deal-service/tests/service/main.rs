@@ -13,6 +13,7 @@ mod bursts;
 mod faults;
 mod holds;
 mod model;
+mod neighbours;
 mod orders;
 mod refill;
 mod refunds;

@@ -97,6 +97,28 @@ async fn a_merchant_makes_a_deal_and_it_sells() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_deal_is_told_again_when_it_is_over() {
+    let w = World::start(Run::Committer).await;
+    let api_key = w.api_key().await;
+    let mut body = new_deal();
+    let ends_at_ms = now_ms() + 2_000;
+    body["ends_at_ms"] = json!(ends_at_ms);
+    let made = w.new_deal(&api_key, "lost", &body).await;
+    assert_eq!(made.status, 201, "{}", made.json());
+    while now_ms() <= ends_at_ms {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let again = w.new_deal(&api_key, "lost", &body).await;
+    assert_eq!((again.status.as_u16(), again.bytes), (201, made.bytes));
+    let late = w.new_deal(&api_key, "another", &body).await;
+    assert_eq!((late.status.as_u16(), late.slug().as_str()), (422, "invalid-field"));
+    assert!(late.json()["detail"].as_str().unwrap().contains("`ends_at_ms`"), "{}", late.json());
+    // Nor is that a stored answer: the same key makes a deal that has not ended.
+    body["ends_at_ms"] = json!(now_ms() + 3_600_000);
+    assert_eq!(w.new_deal(&api_key, "another", &body).await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_deal_gets_a_room_and_the_operator_keeps_the_last_word() {
     let w = World::start(Run::All).await;
     let deal = w.deal(5, 5).await;
