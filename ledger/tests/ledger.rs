@@ -1,4 +1,4 @@
-//! The final gate and the states of orders on a real PostgreSQL.
+//! (long: each test is short, and they share their helpers) The final gate and the states of orders on a real PostgreSQL.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

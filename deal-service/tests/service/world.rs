@@ -167,7 +167,9 @@ impl World {
         };
         change(&mut new);
         let idem = Idem { actor: "test".into(), key: new.id.to_string(), fingerprint: [0; 32] };
-        self.ledger.create_deal(&new, now, &idem, |_| Saved { status: 201, body: vec![] }).await.unwrap();
+        // One that has ended by now was made before its end.
+        let made_at_ms = now.min(new.ends_at_ms - 1);
+        self.ledger.create_deal(&new, made_at_ms, &idem, |_| Saved { status: 201, body: vec![] }).await.unwrap();
         if self.totals(new.id).await.is_none() {
             let _ = self.app.fast_stock().fill(&self.ledger, new.id, None, "test-token").await.unwrap();
         }
