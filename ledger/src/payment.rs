@@ -289,7 +289,8 @@ impl PaymentWork {
 impl Ledger {
     /// Leases up to `limit` payments of a provider that are due to a worker. A payment comes up when it is new, when
     /// the shopper came back, when its time is over, when an earlier worker's lease ran out, or, after its end, when
-    /// it is to be compared with the provider again. What is parked waits for an operator.
+    /// it is to be compared with the provider again. What is parked waits for an operator. A lease that ends more than two
+    /// leases from now is by a clock that was wrong, and counts as over.
     ///
     /// A lease does not wait for the disk: whatever is done under it does, and takes the lease along. A server that
     /// crashes before that has forgotten a lease under which nothing happened.
@@ -309,12 +310,12 @@ impl Ledger {
             .query(
                 "WITH due AS (
                     SELECT id FROM payment
-                    WHERE provider = $4 AND parked_reason IS NULL AND next_at_ms <= $1 AND lease_until_ms <= $1
+                    WHERE provider = $4 AND parked_reason IS NULL AND next_at_ms <= $1 AND (lease_until_ms <= $1 OR lease_until_ms > $1 + $3 + $3)
                       AND state IN ('requested', 'ready', 'authorized', 'confirming', 'unknown', 'waiting')
                     ORDER BY next_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED),
                  again AS (
                     SELECT id FROM payment
-                    WHERE provider = $4 AND recheck_at_ms <= $1 AND lease_until_ms <= $1
+                    WHERE provider = $4 AND recheck_at_ms <= $1 AND (lease_until_ms <= $1 OR lease_until_ms > $1 + $3 + $3)
                       AND state IN ('captured', 'failed', 'cancelled', 'expired')
                     ORDER BY recheck_at_ms LIMIT greatest($2 / 4, 1) FOR UPDATE SKIP LOCKED)
                  UPDATE payment SET lease_until_ms = $1 + $3, tries = tries + 1

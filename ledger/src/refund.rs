@@ -222,7 +222,8 @@ impl Ledger {
         Ok(Replay::Fresh(saved))
     }
 
-    /// Leases up to `limit` refunds of a provider that are due to a worker. What is parked waits for an operator.
+    /// Leases up to `limit` refunds of a provider that are due to a worker. What is parked waits for an operator. A lease that
+    /// ends more than two leases from now is by a clock that was wrong, and counts as over.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -243,7 +244,7 @@ impl Ledger {
                         UPDATE refund SET lease_until_ms = $1 + $3, tries = tries + 1
                         WHERE id IN (SELECT r.id FROM refund r
                                      WHERE r.state IN ('requested', 'sending', 'unknown') AND r.parked_reason IS NULL
-                                     AND r.next_at_ms <= $1 AND r.lease_until_ms <= $1
+                                     AND r.next_at_ms <= $1 AND (r.lease_until_ms <= $1 OR r.lease_until_ms > $1 + $3 + $3)
                                      AND (SELECT p.provider FROM payment p WHERE p.id = r.payment_id) = $4
                                      ORDER BY r.next_at_ms LIMIT $2 FOR UPDATE OF r SKIP LOCKED)
                         RETURNING *)

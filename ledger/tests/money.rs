@@ -409,3 +409,26 @@ async fn a_payment_that_is_named_again_and_again_is_compared_once() {
     assert_eq!(named(now_ms - 1, now_ms + 59_999).await, 0, "compared since then");
     assert_eq!(named(now_ms, now_ms + 60_000).await, 1, "a window later");
 }
+
+/// A worker whose clock ran an hour ahead died with its leases: nobody waits for that hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_by_a_clock_that_ran_ahead_counts_as_over() {
+    const LEASE_MS: i64 = 5_000;
+    let ledger = ledger().await;
+    let (deal, a) = (deal(&ledger, 2, 2).await, account(&ledger).await);
+    let paid = held(&ledger, deal, a).await;
+    let payment = pay(&ledger, paid, a).await;
+    let ahead_ms = now_ms() + 3_600_000;
+    let payments = async |now_ms| ledger.claim_due_payments("kakaopay", now_ms, 9, LEASE_MS).await.unwrap().len();
+    let refunds = async |now_ms| ledger.claim_due_refunds("kakaopay", now_ms, 9, LEASE_MS).await.unwrap().len();
+
+    ledger.recheck(payment, now_ms()).await.unwrap();
+    assert_eq!((payments(ahead_ms).await, payments(ahead_ms).await), (1, 0), "by the same clock it holds");
+    assert_eq!((payments(now_ms()).await, payments(now_ms()).await), (1, 0), "a comparison");
+    ledger.recheck_done(payment).await.unwrap();
+    let paying = held(&ledger, deal, a).await;
+    ledger.start_payment(&start(paying, a), now_ms(), &idem("paying", 1), saved).await.unwrap();
+    assert_eq!((payments(ahead_ms).await, payments(now_ms()).await, payments(now_ms()).await), (1, 1, 0), "a payment");
+    ask(&ledger, paid, RefundBy::Operator, None, None).await;
+    assert_eq!((refunds(ahead_ms).await, refunds(now_ms()).await, refunds(now_ms()).await), (1, 1, 0), "a refund");
+}
