@@ -232,7 +232,7 @@ impl Shared {
             (Some(line), step) => self.do_step(line, work, step).await,
             // Nobody was sent anywhere: what was never opened can end without a provider.
             (None, Step::Conclude(Conclusion::End { how, why })) => self.end_unopened(work, how, &why).await,
-            (None, _) => self.no_driver(work).await,
+            (None, _) => self.no_account(work).await,
         };
         report(&work.provider, kind, started, done)
     }
@@ -325,7 +325,7 @@ impl Shared {
     }
 
     /// A row of an account that is not configured (any more): nothing can be done before an operator acts.
-    async fn no_driver(&self, work: &PaymentWork) -> Result<Done, LedgerError> {
+    async fn no_account(&self, work: &PaymentWork) -> Result<Done, LedgerError> {
         tracing::error!(
             provider = work.provider, merchant = %work.merchant, account_of = ?work.account_of,
             "the account that this payment was made with is not configured"
